@@ -1,0 +1,3 @@
+PICOWS_VERSION: str
+CHECKED: bool
+SANITIZED: bool

@@ -1,0 +1,75 @@
+# book.pxd: one coin's book, folded from its feeds into numpy arrays that never move.
+#
+# Memory: `_arena` owns the bytes behind the public arrays (or borrows the caller's buffer); `_room` owns what no
+# one else sees: the last message of each feed, the scratch that the next one is read into, and two work books.
+#
+# Imported by: feed.  Imports: codec, errors, types, numpy.
+from libc.stdint cimport int64_t, uint8_t
+
+from hlconn._core.codec cimport BookMessage, BookSide, Envelope
+
+cdef enum:
+    SLOW = 0
+    FAST = 1
+    BBO = 2              # last: at equal time it is folded last
+    FEED_COUNT = 3
+
+cdef struct FeedState:
+    bint present         # heard since the last restart
+    int64_t recv_ns
+    BookMessage message
+
+cdef class Arena:
+    cdef char* data
+    cdef Py_ssize_t size
+    cdef object _owner   # the caller's buffer, when there is one
+    cdef bint _ours
+
+cdef class Book:
+    # identity and public views
+    cdef readonly str coin
+    cdef bytes _name
+    cdef readonly Py_ssize_t depth
+    cdef readonly tuple feeds
+    cdef readonly object px, sz, n, count, changed
+    cdef readonly int64_t time_ms, recv_ns, seq
+
+    # raw pointers behind the views: [side * depth + level]
+    cdef Arena _arena
+    cdef Arena _room
+    cdef double* _px
+    cdef double* _sz
+    cdef int64_t* _n
+    cdef int64_t* _count
+    cdef uint8_t* _changed
+
+    # the fold
+    cdef FeedState _feeds[3]
+    cdef BookMessage _scratch
+    cdef BookSide* _under        # both sides of the fold of slow and fast, on which a newer bbo lies; NULL: to be made
+    cdef BookSide _merged[2]     # where it is when it is not just the slow message
+    cdef BookSide _work[2]
+    cdef Py_ssize_t _skip[2]     # levels of _under hidden by the bbo now shown; -1: not shown that way
+    cdef int64_t _beyond[2]      # levels of the fold that the arrays have no room for
+
+    # trust
+    cdef bint _frozen
+    cdef bint _restart           # the link was lost: what was heard before proves nothing any more
+    cdef bint _lost              # stale until the next good snapshot
+    cdef int _silent             # one bit a periodic feed
+    cdef str _reason
+    cdef int64_t _live_ns
+    cdef int _wanted             # one bit a feed
+
+    # 1: applied; 0: older than the last message of its feed. Raises DecodeError, and is stale then.
+    cdef int fold_in(self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns) except -1
+    cdef int distrust(self, str reason, bint restart) except -1
+    cdef bint hush(self, int64_t now_ns, int64_t slow_ns, int64_t fast_ns) except -1
+    cdef int widen(self, object feeds) except -1    # more feeds that the book is meant to have
+    cdef bint is_stale(self) noexcept
+
+    cdef int _fold(self, int feed) except -1
+    cdef int _run(self, BookSide* sides, bint with_bbo) except -1
+    cdef int _show_under_bbo(self, bint under_unchanged) except -1
+    cdef int _show(self, int row, BookSide* side, BookSide* top, Py_ssize_t hidden) except -1
+    cdef void _write(self, Py_ssize_t at, double* px, double* sz, int64_t* n, Py_ssize_t count) noexcept

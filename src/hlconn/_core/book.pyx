@@ -1,0 +1,557 @@
+"""One coin's order book. See book.pxd for the memory, and docs/books.md for the definition of the fold."""
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.math cimport NAN
+from libc.stdint cimport int64_t, uint8_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp, memcpy, memmove, memset
+
+from hlconn._core.codec cimport (
+    CH_BBO, CH_L2BOOK, BookMessage, BookSide, Envelope, raise_decode, read_book, read_envelope)
+from hlconn._core.cursor cimport DECODE_COIN, DECODE_OK, DecodeStatus, must
+
+import numpy as np
+
+from hlconn.errors import ConfigError, DecodeError
+from hlconn.types import FEEDS, Grade, Side
+
+cdef extern from "publish.h" nogil:
+    void hl_publish(double* px, double* sz, int64_t* n, uint8_t* changed,
+                    const double* xpx, const double* xsz, const int64_t* xn, Py_ssize_t count)
+    void hl_publish_init()
+
+hl_publish_init()
+
+cdef enum:
+    FAST_LEVELS = 5      # a fast side with fewer levels is the whole side
+    MESSAGE_LEVELS = 100 # levels a side that a message is remembered with, at least
+    MAX_DEPTH = 10000
+    SIDES = 2
+
+cdef tuple FEED_NAMES = ("slow", "fast", "bbo")  # in the order of the enum
+
+
+cdef class Arena:
+    """Eight-byte aligned zeroed memory that numpy can view but Python cannot write; or a caller's buffer."""
+
+    def __cinit__(self, Py_ssize_t size, object buffer=None):
+        cdef Py_buffer view
+        if buffer is None:
+            self.data = <char*>calloc(<size_t>(size // 8 + 1), 8)
+            self._ours = True
+            if self.data == NULL:
+                raise MemoryError
+        else:
+            PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
+            self.data = <char*>view.buf
+            have = view.len
+            self._owner = memoryview(buffer)  # keeps the memory where it is
+            PyBuffer_Release(&view)
+            if have < size or <size_t>self.data % 8:
+                raise ConfigError(f"buffer: {size} bytes at an address divisible by 8 are needed, got {have}")
+        self.size = size
+
+    def __dealloc__(self):
+        if self._ours:
+            free(self.data)
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if flags & PyBUF_WRITABLE:
+            raise BufferError("the arrays of a book are read-only: they belong to the book")
+        view.buf = self.data
+        view.obj = self
+        view.len = self.size
+        view.readonly = 1
+        view.itemsize = 1
+        view.format = NULL
+        view.ndim = 1
+        view.shape = NULL
+        view.strides = NULL
+        view.suboffsets = NULL
+        view.internal = NULL
+
+
+# --- the fold --------------------------------------------------------------------------------------------------
+
+# Is a price at this row worse than another (further from the top)?
+cdef inline bint worse(int row, double px, double than) noexcept nogil:
+    return px < than if row == 0 else px > than
+
+
+# `top` lies on `side`: what is worse than its last level stays when `keep`; the rest goes.
+cdef void overlay(BookSide* side, BookSide* top, int row, bint keep, Py_ssize_t cap) noexcept nogil:
+    cdef Py_ssize_t first = 0
+    cdef Py_ssize_t stay = 0
+    cdef Py_ssize_t beyond = side.total - side.kept
+    if keep and top.kept:
+        while first < side.kept and not worse(row, side.px[first], top.px[top.kept - 1]):
+            first += 1
+        stay = side.kept - first
+        if stay > cap - top.kept:
+            beyond += stay - (cap - top.kept)
+            stay = cap - top.kept
+        if stay and first != top.kept:
+            memmove(side.px + top.kept, side.px + first, <size_t>stay * sizeof(double))
+            memmove(side.sz + top.kept, side.sz + first, <size_t>stay * sizeof(double))
+            memmove(side.n + top.kept, side.n + first, <size_t>stay * sizeof(int64_t))
+    else:
+        beyond = 0
+    must(top.kept + stay <= cap)
+    memcpy(side.px, top.px, <size_t>top.kept * sizeof(double))
+    memcpy(side.sz, top.sz, <size_t>top.kept * sizeof(double))
+    memcpy(side.n, top.n, <size_t>top.kept * sizeof(int64_t))
+    side.kept = top.kept + stay
+    side.total = side.kept + beyond + (top.total - top.kept)
+
+
+# One step of the fold: the message of `feed` on what older messages left in `sides`.
+cdef void step(BookSide* sides, FeedState* state, int feed) noexcept nogil:
+    cdef BookMessage* m = &state.message
+    cdef int row
+    cdef bint keep
+    for row in range(SIDES):
+        keep = feed == BBO or (feed == FAST and m.side[row].total >= FAST_LEVELS)
+        overlay(&sides[row], &m.side[row], row, keep, m.cap)
+
+
+cdef bint differs(double* a, double* b) noexcept nogil:
+    return memcmp(a, b, sizeof(double)) != 0
+
+
+cdef class Book:
+    """One coin's order book, in numpy arrays reused from message to message.
+
+    coin: as the venue writes it. depth: levels a side that the arrays hold, 1 to 10,000.
+    feeds: those the book is meant to be fed from ("bbo", "fast", "slow"). With "slow" or "fast" among them only
+    an l2Book message ends staleness; with "bbo" alone a bbo does.
+    buffer: a writable buffer of at least `Book.nbytes(depth)` bytes, aligned to 8, to live in instead of own memory.
+
+    px, sz: float64 (2, depth), quote and base units, each the double nearest to the venue's text. Row 0 bids,
+    highest first; row 1 asks, lowest first. Past `count[side]`: px nan, sz 0, n 0.
+    n: int64 (2, depth), resting orders. count: int64 (2,), levels in use.
+    changed: bool (2, depth), the levels that the last applied message changed.
+    time_ms: the venue's time of the newest message in the book. recv_ns: our clock when the last one arrived.
+    seq: messages applied so far.
+
+    The arrays belong to the book, are read-only, never move, and change with the next message: copy what you keep.
+
+    The book is the fold, in venue time (equal time: bbo last), of the last message of each feed. slow: both sides are
+    exactly these levels. fast: exactly these down to its last price; deeper levels stay when the side has 5, go when
+    it has fewer. bbo: nothing better than its price, its size at its price; null empties the side.
+    Source: the venue's docs, WebSocket > Subscriptions, `WsBook` and `WsBbo`; cadences as measured in 2026.
+    """
+
+    def __init__(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS, buffer: object = None):
+        cdef Py_ssize_t cells
+        cdef Py_ssize_t cap
+        cdef double* p
+        cdef int i
+        cdef int feed
+        cdef BookSide* sides[10]
+        if not isinstance(coin, str) or not coin:
+            raise ConfigError(f"coin must be a non-empty str, not {coin!r}")
+        if not 1 <= depth <= MAX_DEPTH:
+            raise ConfigError(f"depth must be 1 to {MAX_DEPTH}, not {depth}")
+        self.coin = coin
+        self._name = coin.encode()
+        self.depth = depth
+        self.feeds = ()
+        self.widen(feeds)
+        self._arena = Arena(self.nbytes(depth), buffer)
+        memset(self._arena.data, 0, <size_t>self._arena.size)
+        cells = SIDES * depth
+        self._px = <double*>self._arena.data
+        self._sz = self._px + cells
+        self._n = <int64_t*>(self._sz + cells)
+        self._count = self._n + cells
+        self._changed = <uint8_t*>(self._count + SIDES)
+        for i in range(cells):
+            self._px[i] = NAN
+        bytes_ = np.frombuffer(self._arena, np.uint8)
+        shape = (SIDES, depth)
+        self.px = bytes_[:8 * cells].view(np.float64).reshape(shape)
+        self.sz = bytes_[8 * cells:16 * cells].view(np.float64).reshape(shape)
+        self.n = bytes_[16 * cells:24 * cells].view(np.int64).reshape(shape)
+        self.count = bytes_[24 * cells:24 * cells + 16].view(np.int64)
+        self.changed = bytes_[24 * cells + 16:25 * cells + 16].view(np.bool_).reshape(shape)
+
+        # a message is remembered with more levels than are shown: what a bbo hides comes up from below
+        cap = depth if depth > MESSAGE_LEVELS else MESSAGE_LEVELS
+        self._room = Arena(cap * 3 * 8 * SIDES * 6)
+        p = <double*>self._room.data
+        for i in range(SIDES):
+            for feed in range(FEED_COUNT):
+                sides[3 * i + feed] = &self._feeds[feed].message.side[i]
+            sides[6 + i] = &self._scratch.side[i]
+            sides[8 + i] = &self._merged[i]
+        for i in range(10):
+            place(sides[i], &p, cap)
+        for i in range(SIDES):
+            place(&self._work[i], &p, cap)
+            self._skip[i] = -1
+        for i in range(FEED_COUNT):
+            self._feeds[i].message.cap = cap
+        self._scratch.cap = cap
+        self._lost = True
+        self._restart = True
+        self._reason = "nothing received yet"
+
+    @staticmethod
+    def nbytes(depth: int) -> int:
+        """Bytes that the arrays of a book of this depth take: px, sz, n, count, changed, in this order, packed."""
+        return 25 * SIDES * depth + 16
+
+    cdef int widen(self, feeds) except -1:
+        cdef int wanted = self._wanted
+        for name in feeds:
+            if name not in FEED_NAMES:
+                raise ConfigError(f"unknown feed {name!r}: a book is fed from " + ", ".join(FEEDS))
+            wanted |= 1 << FEED_NAMES.index(name)
+        if not wanted:
+            raise ConfigError("a book needs at least one feed of " + ", ".join(FEEDS))
+        self._wanted = wanted
+        self.feeds = tuple([name for name in FEEDS if wanted >> FEED_NAMES.index(name) & 1])
+        return 0
+
+    # --- writing ---
+
+    def apply(self, message: bytes | memoryview, recv_ns: int = 0) -> bool:
+        """Fold in one l2Book or bbo message of this coin, as received (the whole frame with its "channel").
+
+        recv_ns: our monotonic clock when it arrived. Returns whether it changed anything: a message older than the
+        last one of its own feed does not. Raises DecodeError and leaves every level as it was; the book is stale
+        then, unless the message was of another coin or channel.
+        """
+        cdef Py_buffer view
+        cdef Envelope envelope
+        cdef Py_ssize_t at = 0
+        cdef DecodeStatus status
+        if self._frozen:
+            raise TypeError("this is a copy of a book: it does not change")
+        PyObject_GetBuffer(message, &view, 0)
+        try:
+            status = read_envelope(<const char*>view.buf, view.len, &envelope, &at)
+            if status != DECODE_OK:
+                self.distrust("bad message", False)
+                raise_decode(&envelope, status, <const char*>view.buf, view.len, at)
+            if envelope.channel != CH_L2BOOK and envelope.channel != CH_BBO:
+                raise DecodeError(envelope.name.p[:envelope.name.n].decode("utf-8", "replace"), 0, b"",
+                                  "a book reads l2Book and bbo messages only")
+            if envelope.coin.n != PyBytes_GET_SIZE(self._name) or memcmp(
+                    envelope.coin.p, PyBytes_AS_STRING(self._name), <size_t>envelope.coin.n) != 0:
+                raise_decode(&envelope, DECODE_COIN, <const char*>view.buf, view.len, 0)
+            return self.fold_in(<const char*>view.buf, view.len, &envelope, recv_ns) == 1
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int fold_in(self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns) except -1:
+        cdef Py_ssize_t at = 0
+        cdef int feed
+        cdef int i
+        cdef FeedState* state
+        cdef BookMessage swap
+        cdef DecodeStatus status = read_book(buf, size, envelope, &self._scratch, &at)
+        if status != DECODE_OK:
+            self.distrust("bad message", False)
+            raise_decode(envelope, status, buf, size, at)
+        feed = BBO if envelope.channel == CH_BBO else (FAST if self._scratch.fast else SLOW)
+        state = &self._feeds[feed]
+        if self._restart:
+            for i in range(FEED_COUNT):
+                self._feeds[i].present = False
+            self._under = NULL
+            self._restart = False
+        elif state.present and self._scratch.time_ms < state.message.time_ms:
+            return 0
+        swap = state.message
+        state.message = self._scratch
+        self._scratch = swap
+        state.recv_ns = recv_ns
+        state.present = True
+        self._fold(feed)
+        self.recv_ns = recv_ns
+        self.seq += 1
+        if self._lost and (feed != BBO or self._wanted == 1 << BBO):
+            self._lost = False
+            self._live_ns = recv_ns
+        self._silent &= ~(1 << feed)
+        return 1
+
+    # Bring the arrays to the fold of `_feeds`, of which `feed` just changed.
+    cdef int _fold(self, int feed) except -1:
+        cdef FeedState* bbo = &self._feeds[BBO]
+        cdef FeedState* slow = &self._feeds[SLOW]
+        cdef FeedState* fast = &self._feeds[FAST]
+        cdef BookSide* sides
+        cdef int row
+        if feed != BBO or self._under == NULL:
+            if slow.present and not (fast.present and fast.message.time_ms >= slow.message.time_ms):
+                self._under = &slow.message.side[0]  # both sides are exactly these levels
+            else:
+                self._run(self._merged, False)
+                self._under = self._merged
+        if bbo.present and not (slow.present and slow.message.time_ms > bbo.message.time_ms
+                                or fast.present and fast.message.time_ms > bbo.message.time_ms):
+            self.time_ms = bbo.message.time_ms
+            return self._show_under_bbo(feed == BBO)
+        sides = self._under
+        if bbo.present and sides == self._merged:
+            sides = self._work
+            self._run(sides, True)
+        for row in range(SIDES):
+            self._skip[row] = -1
+            self._show(row, &sides[row], NULL, 0)
+        self.time_ms = max(slow.message.time_ms if slow.present else fast.message.time_ms,
+                           fast.message.time_ms if fast.present else slow.message.time_ms)
+        return 0
+
+    # The fold from nothing, in venue time; at equal time slow, fast, bbo.
+    cdef int _run(self, BookSide* sides, bint with_bbo) except -1:
+        cdef int feed
+        cdef int best
+        cdef int done = 0
+        sides[0].kept = sides[0].total = sides[1].kept = sides[1].total = 0
+        while True:
+            best = -1
+            for feed in range(FEED_COUNT if with_bbo else BBO):
+                if self._feeds[feed].present and not done >> feed & 1 and (
+                        best < 0 or self._feeds[feed].message.time_ms < self._feeds[best].message.time_ms):
+                    best = feed
+            if best < 0:
+                return 0
+            step(sides, &self._feeds[best], best)
+            done |= 1 << best
+
+    # The bbo is the newest: one level of its own on each side, the rest of `_under` behind it.
+    cdef int _show_under_bbo(self, bint under_unchanged) except -1:
+        cdef BookSide* top
+        cdef BookSide* under
+        cdef Py_ssize_t hidden
+        cdef Py_ssize_t at
+        cdef int row
+        for row in range(SIDES):
+            top = &self._feeds[BBO].message.side[row]
+            under = &self._under[row]
+            hidden = under.total
+            if top.kept:
+                hidden = 0
+                while hidden < under.kept and not worse(row, under.px[hidden], top.px[0]):
+                    hidden += 1
+            at = row * self.depth
+            if under_unchanged and self._skip[row] == hidden and top.kept and self._count[row]:
+                # by far the most frequent message: only the first level can have changed
+                memset(self._changed + at, 0, <size_t>self.depth)
+                self._changed[at] = (differs(&self._px[at], &top.px[0]) or differs(&self._sz[at], &top.sz[0])
+                                     or self._n[at] != top.n[0])
+                self._px[at] = top.px[0]
+                self._sz[at] = top.sz[0]
+                self._n[at] = top.n[0]
+            else:
+                self._show(row, under, top, hidden)
+                self._skip[row] = hidden
+        return 0
+
+    # Publish one side: the levels of `top` if given, then those of `side` from `hidden` on.
+    cdef int _show(self, int row, BookSide* side, BookSide* top, Py_ssize_t hidden) except -1:
+        cdef Py_ssize_t head = 0 if top == NULL else top.kept
+        cdef Py_ssize_t rest = side.kept - hidden if side.kept > hidden else 0
+        cdef Py_ssize_t beyond = side.total - side.kept if hidden <= side.kept else 0
+        cdef Py_ssize_t was = self._count[row]
+        cdef Py_ssize_t at = row * self.depth
+        cdef Py_ssize_t i
+        if rest > self.depth - head:
+            beyond += rest - (self.depth - head)
+            rest = self.depth - head
+        must(head + rest <= self.depth and hidden + rest <= side.kept or not rest)
+        if head:
+            self._write(at, top.px, top.sz, top.n, 1)
+        self._write(at + head, side.px + hidden, side.sz + hidden, side.n + hidden, rest)
+        for i in range(at + head + rest, at + was):
+            self._px[i] = NAN
+            self._sz[i] = 0.0
+            self._n[i] = 0
+            self._changed[i] = 1
+        # levels past both the old and the new count were never marked, or were marked by the message before
+        for i in range(at + max(was, head + rest), at + self.depth):
+            self._changed[i] = 0
+        self._count[row] = head + rest
+        self._beyond[row] = beyond
+        return 0
+
+    cdef void _write(self, Py_ssize_t at, double* px, double* sz, int64_t* n, Py_ssize_t count) noexcept:
+        hl_publish(self._px + at, self._sz + at, self._n + at, self._changed + at, px, sz, n, count)
+
+    # --- trust ---
+
+    cdef bint is_stale(self) noexcept:
+        return self._lost or self._silent != 0
+
+    cdef int distrust(self, str reason, bint restart) except -1:
+        self._lost = True
+        self._reason = reason
+        if restart:
+            self._restart = True
+            self._silent = 0
+        return 0
+
+    cdef bint hush(self, int64_t now_ns, int64_t slow_ns, int64_t fast_ns) except -1:
+        cdef int feed
+        cdef int64_t since
+        if self._lost:
+            return False
+        for feed in range(BBO):
+            if self._wanted >> feed & 1 and not self._silent >> feed & 1:
+                since = self._feeds[feed].recv_ns if self._feeds[feed].present else self._live_ns
+                if now_ns - since > (slow_ns if feed == SLOW else fast_ns):
+                    self._silent |= 1 << feed
+        return self._silent != 0
+
+    def mark_stale(self, reason: str, *, restart: bool = False) -> None:
+        """Say that the book is not to be trusted until its next good snapshot, and why.
+
+        restart: what was heard before proves nothing any more (the link was lost): the next message of any feed
+        begins the fold anew. The levels stay readable until then.
+        """
+        self.distrust(reason, restart)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the book may differ from the venue's: nothing received yet, a lost link, a bad message, or a
+        periodic feed that fell silent. Silence of bbo alone proves nothing."""
+        return self.is_stale()
+
+    @property
+    def stale_reason(self) -> str | None:
+        """Why the book is stale, in words; None while it is not."""
+        if self._lost:
+            return self._reason
+        if self._silent:
+            return " and ".join([f"{FEED_NAMES[i]} feed silent" for i in range(BBO) if self._silent >> i & 1])
+        return None
+
+    @property
+    def grade(self) -> Grade:
+        """What the levels rest on since the book was last live; see `hlconn.Grade`."""
+        if self._restart:
+            return Grade.NONE
+        if self._feeds[FAST].present:
+            return Grade.FAST
+        if self._feeds[SLOW].present:
+            return Grade.SLOW
+        return Grade.TOP
+
+    def ages(self, now_ns: int) -> dict[str, int]:
+        """ns since the last message of each feed heard since the last restart: {"fast": 310_000_000, ...}.
+
+        now_ns: the clock that `recv_ns` was taken from (`time.monotonic_ns()` for a session)."""
+        if self._restart:
+            return {}
+        return {FEED_NAMES[i]: now_ns - self._feeds[i].recv_ns for i in range(FEED_COUNT) if self._feeds[i].present}
+
+    @property
+    def times_ms(self) -> dict[str, int]:
+        """The venue's time of the last message of each feed heard since the last restart, ms."""
+        if self._restart:
+            return {}
+        return {FEED_NAMES[i]: self._feeds[i].message.time_ms for i in range(FEED_COUNT) if self._feeds[i].present}
+
+    @property
+    def beyond(self) -> tuple[int, int]:
+        """Levels of (bids, asks) that the venue sent and `depth` has no room for."""
+        return self._beyond[0], self._beyond[1]
+
+    # --- reading ---
+
+    @property
+    def best_bid(self) -> float:
+        """Highest bid price; nan when there is none."""
+        return self._px[0]
+
+    @property
+    def best_ask(self) -> float:
+        """Lowest ask price; nan when there is none."""
+        return self._px[self.depth]
+
+    @property
+    def mid(self) -> float:
+        """(best bid + best ask) / 2; nan unless both sides have a level."""
+        return (self._px[0] + self._px[self.depth]) / 2
+
+    @property
+    def spread(self) -> float:
+        """best ask - best bid, quote units; nan unless both sides have a level."""
+        return self._px[self.depth] - self._px[0]
+
+    @property
+    def microprice(self) -> float:
+        """The mid weighted by the size on the opposite side: nearer to the side that is about to give way.
+
+        (bid px * ask sz + ask px * bid sz) / (bid sz + ask sz); nan unless both sides have a level with size."""
+        cdef double total = self._sz[0] + self._sz[self.depth]
+        if not self._count[0] or not self._count[1] or total == 0:
+            return NAN
+        return (self._px[0] * self._sz[self.depth] + self._px[self.depth] * self._sz[0]) / total
+
+    def imbalance(self, levels: int = 1) -> float:
+        """(bid size - ask size) / (bid size + ask size) over the first `levels` of each side, -1 to 1.
+
+        nan when both are empty. ConfigError for levels < 1."""
+        cdef double total[2]
+        cdef int row
+        cdef Py_ssize_t i
+        if levels < 1:
+            raise ConfigError(f"levels must be at least 1, not {levels}")
+        for row in range(SIDES):
+            total[row] = 0
+            for i in range(min(<Py_ssize_t>levels, self._count[row])):
+                total[row] += self._sz[row * self.depth + i]
+        if total[0] + total[1] == 0:
+            return NAN
+        return (total[0] - total[1]) / (total[0] + total[1])
+
+    def vwap(self, side: Side, sz: float) -> float:
+        """Average price, quote units, of taking `sz` base units now: a BUY walks the asks, a SELL the bids.
+
+        nan when the levels held are not enough. ConfigError unless 0 < sz < inf."""
+        cdef double left = sz
+        cdef double paid = 0
+        cdef double take
+        cdef int row = 1 - <int>Side(side)
+        cdef Py_ssize_t i
+        if not 0 < left < float("inf"):
+            raise ConfigError(f"sz must be a positive number, not {sz!r}")
+        for i in range(row * self.depth, row * self.depth + self._count[row]):
+            take = min(left, self._sz[i])
+            paid += take * self._px[i]
+            left -= take
+            if left <= 0:
+                return paid / <double>sz
+        return NAN
+
+    def copy(self) -> Book:
+        """A frozen, consistent copy: for other threads and for keeping. Its `apply` raises TypeError."""
+        cdef Book twin = Book(self.coin, self.depth, feeds=self.feeds)
+        cdef int i
+        memcpy(twin._arena.data, self._arena.data, <size_t>self._arena.size)
+        twin.time_ms, twin.recv_ns, twin.seq = self.time_ms, self.recv_ns, self.seq
+        for i in range(FEED_COUNT):
+            twin._feeds[i].present = self._feeds[i].present
+            twin._feeds[i].recv_ns = self._feeds[i].recv_ns
+            twin._feeds[i].message.time_ms = self._feeds[i].message.time_ms
+        for i in range(SIDES):
+            twin._beyond[i] = self._beyond[i]
+        twin._restart, twin._lost, twin._silent = self._restart, self._lost, self._silent
+        twin._reason, twin._live_ns = self._reason, self._live_ns
+        twin._frozen = True
+        return twin
+
+    def __repr__(self) -> str:
+        trust = f"stale: {self.stale_reason}" if self.is_stale() else "live"
+        return f"<Book {self.coin} {self.best_bid} / {self.best_ask} at {self.time_ms} ms, {trust}>"
+
+
+cdef void place(BookSide* side, double** p, Py_ssize_t cap) noexcept:
+    side.px = p[0]
+    side.sz = p[0] + cap
+    side.n = <int64_t*>(p[0] + 2 * cap)
+    p[0] += 3 * cap

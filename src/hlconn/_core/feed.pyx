@@ -1,0 +1,346 @@
+"""One WebSocket message to one handler. See feed.pxd for the table of coins."""
+cimport numpy as cnp
+from cpython.buffer cimport PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from libc.stdint cimport int64_t, uint64_t
+from libc.string cimport memcmp, memset
+
+from hlconn._core.book cimport Book
+from hlconn._core.codec cimport (
+    CH_BBO, CH_COUNT, CH_L2BOOK, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
+    raise_decode, read_envelope, read_trades)
+from hlconn._core.cursor cimport DECODE_OK, DecodeStatus
+
+import numpy as np
+
+from hlconn.errors import ConfigError
+from hlconn.types import FEEDS, TRADE_DTYPE, TRADE_USERS_DTYPE
+
+cnp.import_array()
+
+cdef extern from "Python.h":
+    # raw pointers: NULL is looked at by hand, which spares the hot path a try
+    PyObject* PyObject_CallOneArg(PyObject* callback, PyObject* argument)
+
+cdef enum:
+    OTHER_NAMES = 64         # channels counted by name; the venue has about 30, a hostile peer any number
+
+cdef bytes GREETING = b"Websocket connection established."
+cdef tuple CHANNEL_NAMES = ("other", "l2Book", "bbo", "trades")
+
+if sizeof(TradeRow) != TRADE_USERS_DTYPE.itemsize:
+    raise ImportError("hlconn.types.TRADE_USERS_DTYPE and TradeRow of codec.pxd differ")
+
+
+cdef inline uint64_t hash_of(const char* p, Py_ssize_t n) noexcept nogil:
+    cdef uint64_t h = <uint64_t>n
+    cdef Py_ssize_t i
+    for i in range(n):
+        h = (h ^ <unsigned char>p[i]) & 0xFFFFFFFFULL
+        h = h * 0x01000193ULL & 0xFFFFFFFFULL
+    return h ^ h >> 15
+
+
+cdef class Slot:
+    pass
+
+
+cdef class Feed:
+    """Reads WebSocket messages and hands each to one handler: books and trades by coin.
+
+    trade_users: trades carry the addresses of both parties (`hlconn.types.TRADE_USERS_DTYPE`); costs a copy each.
+
+    Level 0: no socket, no clock, no event loop. A callback's exception passes to the caller of `on_message`.
+    Not for several threads at once.
+    """
+
+    def __cinit__(self):
+        self._mask = 15
+        self._table = <void**>PyMem_Calloc(16, sizeof(void*))
+        if self._table == NULL:
+            raise MemoryError
+
+    def __init__(self, *, trade_users: bool = False):
+        self._slots = {}
+        self._other = {}
+        self._users = trade_users
+        self._make_rows(64)
+
+    def __dealloc__(self):
+        PyMem_Free(self._table)
+
+    # --- who listens ---
+
+    def book(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS) -> Book:
+        """The Book that the feed keeps for `coin`; made at the first call. Later calls add their feeds to its own.
+
+        ConfigError when it exists with another depth, or for a name longer than 64 bytes.
+        """
+        cdef Slot slot = self._slot(coin)
+        if slot.book is None:
+            slot.book = Book(coin, depth, feeds=feeds)
+        elif slot.book.depth != depth:
+            raise ConfigError(f"the book of {coin} was made with depth={slot.book.depth}: ask for that")
+        else:
+            slot.book.widen(feeds)
+        return slot.book
+
+    def drop_book(self, coin: str, reason: str) -> None:
+        """Keep no book of `coin` any more and call nobody for it. Whoever holds the book finds it stale for good."""
+        cdef Slot slot = self._slots.get(coin)
+        if slot is not None and slot.book is not None:
+            slot.book.distrust(reason, True)
+            slot.book = slot.on_book = None
+
+    def on_book(self, coin: str, callback: object) -> None:
+        """Call `callback(book)` after each l2Book or bbo message of `coin` that was applied. None: no more.
+
+        One callback a coin: a second one replaces the first. The book is made with depth 20 if there is none.
+        """
+        cdef Slot slot = self._slot(coin)
+        if slot.book is None:
+            slot.book = Book(coin)
+        slot.on_book = callback
+
+    def on_trades(self, coin: str, callback: object) -> None:
+        """Call `callback(trades)` for each trades message of `coin`. None: no more.
+
+        trades: structured array (n,) of `hlconn.types.TRADE_DTYPE`, oldest first as the venue sent them, reused by
+        the next message: copy what you keep. The venue replays recent trades after a subscribe: tell by `tid`.
+        """
+        self._slot(coin).on_trades = callback
+
+    def on_raw(self, callback: object) -> None:
+        """Call `callback(channel: str, message: bytes)` for each message of a channel that is not decoded here."""
+        self._on_raw = callback
+
+    def on_burst(self, callback: object) -> None:
+        """Call `callback()` after the last message of each read from the socket, for those who batch. None: no more."""
+        self._on_burst_end = callback
+        self.wants_burst_end = callback is not None
+
+    @property
+    def failed(self) -> tuple[str, str] | None:
+        """(channel, coin) of the callback that raised during the last `on_message`; None when none did."""
+        if self._failed is None:
+            return None
+        return CHANNEL_NAMES[<int>self._failed_channel], self._failed.name.decode()
+
+    @property
+    def coins(self) -> tuple[str, ...]:
+        """Coins that somebody asked for, in the order in which they did."""
+        return tuple(self._slots)
+
+    cdef Slot _slot(self, coin):
+        cdef Slot slot = self._slots.get(coin)
+        if slot is not None:
+            return slot
+        if not isinstance(coin, str) or not coin:
+            raise ConfigError(f"coin must be a non-empty str, not {coin!r}")
+        name = coin.encode()
+        if len(name) > MAX_COIN:
+            raise ConfigError(f"coin {coin[:20]!r}... is longer than {MAX_COIN} bytes")
+        slot = Slot.__new__(Slot)
+        slot.name = name
+        if 2 * (len(self._slots) + 1) > self._mask:
+            self._grow()
+        self._slots[coin] = slot
+        self._enter(slot)
+        return slot
+
+    cdef int _enter(self, Slot slot) except -1:
+        cdef uint64_t i = hash_of(PyBytes_AS_STRING(slot.name), PyBytes_GET_SIZE(slot.name))
+        while self._table[i & <uint64_t>self._mask] != NULL:
+            i += 1
+        self._table[i & <uint64_t>self._mask] = <void*>slot
+        return 0
+
+    cdef int _grow(self) except -1:
+        cdef Py_ssize_t size = 2 * (self._mask + 1)
+        cdef void** table = <void**>PyMem_Calloc(<size_t>size, sizeof(void*))
+        if table == NULL:
+            raise MemoryError
+        PyMem_Free(self._table)
+        self._table = table
+        self._mask = size - 1
+        for slot in self._slots.values():
+            self._enter(slot)
+        return 0
+
+    cdef Slot _find(self, const char* name, Py_ssize_t n):
+        cdef uint64_t i = hash_of(name, n)
+        cdef void* entry
+        cdef Slot slot
+        while True:
+            entry = self._table[i & <uint64_t>self._mask]
+            if entry == NULL:
+                return None
+            slot = <Slot>entry
+            if PyBytes_GET_SIZE(slot.name) == n and memcmp(PyBytes_AS_STRING(slot.name), name, <size_t>n) == 0:
+                return slot
+            i += 1
+
+    # --- messages ---
+
+    def on_message(self, message: bytes | memoryview, recv_ns: int = 0) -> None:
+        """Take one WebSocket message, as received. recv_ns: our monotonic clock when it arrived.
+
+        Unknown channels and coins are counted, never fatal. Raises DecodeError for a message that cannot be read:
+        the book it was for is stale then (every book, when even that cannot be read), and nothing else changed.
+        Whatever a callback raises passes through; `failed` names its (channel, coin) until the next message.
+        RuntimeError when called from within a callback.
+        """
+        cdef Py_buffer view
+        cdef int64_t ns = recv_ns
+        if PyBytes_CheckExact(message):
+            self.take(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), ns)
+            return
+        PyObject_GetBuffer(message, &view, 0)
+        try:
+            self.take(<const char*>view.buf, view.len, ns)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef int take(self, const char* buf, Py_ssize_t size, int64_t recv_ns) except -1:
+        cdef Envelope envelope
+        cdef Py_ssize_t at = 0
+        cdef Counter* counter
+        cdef Slot slot
+        cdef DecodeStatus status
+        cdef int applied
+        if self._busy:
+            raise RuntimeError("on_message called from within a callback of the same feed")
+        self._failed = None
+        status = read_envelope(buf, size, &envelope, &at)
+        counter = &self._counters[<int>envelope.channel]
+        counter.messages += 1
+        counter.bytes += size
+        if status != DECODE_OK:
+            if size == PyBytes_GET_SIZE(GREETING) and memcmp(buf, PyBytes_AS_STRING(GREETING), <size_t>size) == 0:
+                return 0  # the venue's first frame is this text
+            counter.errors += 1
+            self.mark_stale("bad message", restart=False)  # it may have been for any of them
+            return raise_decode(&envelope, status, buf, size, at)
+        if envelope.channel == CH_OTHER:
+            return self._raw(&envelope, buf, size)
+        if envelope.coin.n == 0:
+            return 0  # an empty array of trades
+        slot = self._find(envelope.coin.p, envelope.coin.n)
+        if slot is None or (slot.on_trades if envelope.channel == CH_TRADES else slot.book) is None:
+            counter.unrouted += 1
+            return 0
+        if envelope.channel == CH_TRADES:
+            return self._trades(slot, &envelope, buf, size)
+        counter.errors += 1  # taken back when it did not raise
+        applied = slot.book.fold_in(buf, size, &envelope, recv_ns)
+        counter.errors -= 1
+        if not applied:
+            counter.out_of_order += 1
+            return 0
+        counter.fallback += envelope.reordered
+        if slot.on_book is not None:
+            self._call(slot.on_book, slot.book, envelope.channel, slot)
+        return 0
+
+    cdef int _trades(self, Slot slot, Envelope* envelope, const char* buf, Py_ssize_t size) except -1:
+        cdef TradeMessage message
+        cdef Py_ssize_t at = 0
+        cdef DecodeStatus status
+        cdef Counter* counter = &self._counters[<int>CH_TRADES]
+        message.users = self._users
+        message.stride = self._rows.itemsize
+        while True:
+            message.rows = self._rows_data
+            message.cap = self._rows_cap
+            status = read_trades(buf, size, envelope, &message, &at)
+            if status != DECODE_OK:
+                counter.errors += 1
+                return raise_decode(envelope, status, buf, size, at)
+            if message.total <= message.cap:
+                break
+            self._make_rows(2 * message.total)
+        counter.fallback += message.reordered
+        view = self._views[message.total]
+        if view is None:
+            view = self._views[message.total] = self._rows[:message.total]
+            view.flags.writeable = False
+        self._call(slot.on_trades, view, CH_TRADES, slot)
+        return 0
+
+    cdef int _call(self, callback, argument, Channel channel, Slot slot) except -1:
+        cdef PyObject* result
+        self._busy = True
+        result = PyObject_CallOneArg(<PyObject*>callback, <PyObject*>argument)
+        self._busy = False
+        if result == NULL:
+            self._failed = slot
+            self._failed_channel = channel
+            return -1  # the callback's exception is set
+        Py_DECREF(<object>result)
+        return 0
+
+    cdef int _raw(self, Envelope* envelope, const char* buf, Py_ssize_t size) except -1:
+        name = envelope.name.p[:envelope.name.n].decode("utf-8", "replace")
+        if name in self._other or len(self._other) < OTHER_NAMES:
+            self._other[name] = self._other.get(name, 0) + 1
+        if self._on_raw is not None:
+            self._on_raw(name, buf[:size])
+        return 0
+
+    cdef int _make_rows(self, Py_ssize_t cap) except -1:
+        cdef cnp.ndarray rows = np.zeros(cap, TRADE_USERS_DTYPE if self._users else TRADE_DTYPE)
+        self._rows = rows
+        self._rows_data = <char*>cnp.PyArray_DATA(rows)
+        self._rows_cap = cap
+        self._views = [None] * (cap + 1)
+        return 0
+
+    cdef int burst_end(self) except -1:
+        self._on_burst_end()
+        return 0
+
+    def on_burst_end(self) -> None:
+        """To be called by a listener after the last message of a read, when `wants_burst_end`."""
+        self.burst_end()
+
+    # --- trust ---
+
+    def mark_stale(self, reason: str, *, restart: bool = True) -> None:
+        """`Book.mark_stale` on every book; by default as after a lost link: the next message begins each book anew."""
+        cdef Slot slot
+        for slot in self._slots.values():
+            if slot.book is not None:
+                slot.book.distrust(reason, restart)
+
+    def mark_silent(self, now_ns: int, slow_ns: int, fast_ns: int) -> int:
+        """Mark stale each live book whose slow or fast feed has been silent for longer than that many ns.
+
+        Only feeds that the book is meant to have count. Returns how many books are silent now.
+        """
+        cdef Slot slot
+        cdef int64_t now = now_ns
+        cdef int64_t slow = slow_ns
+        cdef int64_t fast = fast_ns
+        cdef int silent = 0
+        for slot in self._slots.values():
+            if slot.book is not None:
+                silent += slot.book.hush(now, slow, fast)
+        return silent
+
+    @property
+    def counters(self) -> dict[str, dict[str, int]]:
+        """What was received, by channel: {"l2Book": {"messages": ..., "bytes": ..., "out_of_order": ..., "fallback": ...,
+        "unrouted": ..., "errors": ...}, "bbo": ..., "trades": ..., "other": ...}.
+
+        out_of_order: older than the last of its feed, changed nothing. fallback: not in today's spelling, read all
+        the same. unrouted: of a coin that nobody asked for. "other": control frames, unknown channels, unreadable.
+        """
+        return {CHANNEL_NAMES[i]: self._counters[i] for i in range(<int>CH_COUNT)}
+
+    @property
+    def other_channels(self) -> dict[str, int]:
+        """Messages by name of the channels that are not decoded here (the first 64 names seen)."""
+        return dict(self._other)
