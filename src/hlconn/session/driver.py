@@ -1,0 +1,404 @@
+"""Carries out the effects of one `Link` on asyncio and picows: sockets, timers, callbacks.
+
+Everything happens on the loop's thread. One task lives exactly as long as a socket and the attempt to open it; nothing
+else outlives a call. The data path does not pass through here: picows calls the listener, the listener the feed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import logging
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from random import Random
+from typing import Any, Protocol
+
+import picows
+from picows import WSCloseCode, WSMsgType, WSTransport, ws_connect
+
+from ..config import Endpoints, SessionConfig
+from ..errors import Closed, DecodeError, LinkDown
+from .link import Connect, Disconnect, Effect, Link, LinkState, Refused, Send, StateChanged
+from .pylistener import FeedListener
+
+__all__ = ["Driver", "FeedLike", "listener_class"]
+
+_log = logging.getLogger("hlconn.session")
+
+_LINK_CHANNELS = frozenset(("pong", "subscriptionResponse", "error"))
+_CLOSE_TIMEOUT_S = 1.0  # for the venue to answer our goodbye; then the socket is cut
+_SILENT_PERIODS = 3  # periods without a message after which a periodic feed counts as silent
+
+
+class FeedLike(Protocol):
+    """What the session needs of a feed.
+
+    failed: (channel, coin) when the exception that `on_message` just raised came from a callback; None when the
+    message was bad.
+    on_raw: sets the hook that gets the messages of channels the feed does not read itself.
+    """
+
+    @property
+    def wants_burst_end(self) -> bool: ...
+
+    @property
+    def failed(self) -> tuple[str, str] | None: ...
+    def on_message(self, message: memoryview, recv_ns: int) -> object: ...
+    def on_burst_end(self) -> object: ...
+    def on_raw(self, callback: Callable[[str, bytes], None]) -> object: ...
+    def mark_stale(self, reason: str) -> object: ...
+    def mark_silent(self, now_ns: int, slow_ns: int, fast_ns: int) -> object: ...
+
+
+@functools.cache  # so that the line below is logged once
+def listener_class() -> type[Any]:
+    """The compiled listener when it was built for the picows that is installed, else the one in Python.
+
+    The compiled one is made with the feed and one in Python, which does for it what is not hot.
+    picows's C interface moves between versions, and can do so without an error at import: compare first.
+    """
+    installed: str = picows.__version__  # type: ignore[attr-defined]
+    built_for, why = "none", ""
+    try:
+        built_for = importlib.import_module("hlconn._core._build").PICOWS_VERSION
+        if built_for == installed:
+            compiled: type[Any] = importlib.import_module("hlconn._core.listener").FeedListener
+            return compiled
+    except ImportError as exc:
+        why = f" ({exc})"
+    _log.info(
+        "the compiled listener is for picows %s, installed is %s%s: the one in Python costs about 0.2 us more a frame",
+        built_for,
+        installed,
+        why,
+    )
+    return FeedListener
+
+
+class _Connection:
+    """One socket, from the look-up of its name to its end, and the task that holds it."""
+
+    __slots__ = ("listener", "sock", "task", "transport")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.sock: socket.socket | None = None
+        self.listener: Any = None
+        self.transport: WSTransport | None = None  # once the handshake is done
+
+    def stop(self, *, graceful: bool) -> None:
+        if self.listener is not None:
+            self.listener.active = False
+        if self.transport is not None:
+            if not self.transport.is_disconnected:
+                if graceful:
+                    self.transport.send_close(WSCloseCode.OK)
+                self.transport.disconnect(graceful)
+        elif self.sock is not None:
+            # Whoever uses the socket now sees its end and cleans up. A cancelled `ws_connect` would leave it open.
+            with suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)
+        elif self.task is not None:
+            self.task.cancel()
+
+    async def open_socket(self, host: str, port: int, timeout_s: float) -> socket.socket:
+        """A connected socket to the first address that answers; each gets its share of the time, the last the rest.
+
+        Ours, not the loop's, so that `stop` has something to shut down while TLS or the handshake is under way.
+        """
+        loop = asyncio.get_running_loop()
+        addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        failure = OSError(f"no address for {host}")
+        for left, (family, kind, proto, _, address) in zip(reversed(range(len(addresses))), addresses, strict=True):
+            sock = socket.socket(family, kind, proto)
+            try:
+                sock.setblocking(False)
+                async with asyncio.timeout(timeout_s / len(addresses) if left else None):
+                    await loop.sock_connect(sock, address)
+            except OSError as exc:
+                sock.close()
+                failure = exc
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                self.sock = sock
+                return sock
+        raise failure
+
+
+class Driver:
+    """One link to the venue, kept up for ever, feeding one feed.
+
+    feed: gets the data, and is marked stale before anybody is told that the link is not live.
+    on_state(state, reason, recv_ns): in order with the data callbacks. recv_ns: our monotonic clock.
+    on_control(channel, message): messages that neither the feed nor the link reads, such as "post".
+    on_refused(subscription, message): the venue refused; message is its own text.
+    on_bad_message(exc): a message that could not be read. on_callback_error(exc): a callback of yours that raised,
+    of the feed or of this class; both are logged, and the link goes on.
+    listener: the class to use instead of `listener_class()`.
+    """
+
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        config: SessionConfig,
+        feed: FeedLike,
+        *,
+        on_state: Callable[[LinkState, str, int], object] | None = None,
+        on_control: Callable[[str, bytes], object] | None = None,
+        on_refused: Callable[[dict[str, Any], str], object] | None = None,
+        on_bad_message: Callable[[Exception], object] | None = None,
+        on_callback_error: Callable[[Exception], object] | None = None,
+        rng: Random | None = None,
+        listener: type[Any] | None = None,
+    ) -> None:
+        self.url = endpoints.ws_url
+        self.link = Link(config, rng or Random())
+        self._config = config
+        self._feed = feed
+        self._on_state, self._on_control, self._on_refused = on_state, on_control, on_refused
+        self._on_bad_message, self._on_callback_error = on_bad_message, on_callback_error
+        self._listener_class = listener or listener_class()
+        self._ssl: ssl.SSLContext | None = None
+        if self.url.startswith("wss:"):
+            # Made once: reading the system's certificates takes tens of milliseconds.
+            self._ssl = config.ssl_context or ssl.create_default_context()
+        self._connections: dict[int, _Connection] = {}  # by generation; old ones stay until their socket is gone
+        self._effects: deque[Effect] = deque()
+        self._performing = False
+        self._told = LinkState.IDLE  # the state last delivered
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_s: float | None = None
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._failure: Exception | None = None  # of the present try
+        self._cause: Exception | None = None  # why the link was last not live
+
+    @property
+    def state(self) -> LinkState:
+        return self.link.state
+
+    async def start(self) -> None:
+        """Begin; returns at once, see `wait_live`. Raises Closed after `close`."""
+        self._refuse_closed()
+        self._perform(self.link.start(time.monotonic()))
+
+    async def wait_live(self, timeout_s: float) -> None:
+        """Return once the link is live. Raises LinkDown when it is not within the time, Closed when it never will."""
+        self._refuse_closed()
+        if self.state is LinkState.LIVE:
+            return
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.add(waiter)
+        try:
+            await asyncio.wait_for(waiter, timeout_s)
+        except TimeoutError:
+            cause = self._cause or TimeoutError("no answer yet to the first try")
+            raise LinkDown(
+                f"no live connection to {self.url} within {timeout_s:g} s: {cause}. "
+                "Check the URL, the network and any proxy.",
+                cause,
+            ) from cause
+        finally:
+            self._waiters.discard(waiter)
+
+    def subscribe(self, subscription: Mapping[str, Any]) -> None:
+        """Want a subscription: sent now when live, and on every connection to come. Raises Closed after `close`."""
+        self._refuse_closed()
+        self._perform(self.link.subscribe(time.monotonic(), subscription))
+
+    def unsubscribe(self, subscription: Mapping[str, Any]) -> None:
+        self._perform(self.link.unsubscribe(time.monotonic(), subscription))
+
+    async def close(self) -> None:
+        """End for good, from any state. Afterwards no task, timer or socket of ours is left."""
+        self._perform(self.link.close(time.monotonic()))
+        try:
+            await self._gone(_CLOSE_TIMEOUT_S)
+        finally:
+            for connection in self._connections.values():
+                connection.stop(graceful=False)
+        await self._gone(_CLOSE_TIMEOUT_S)
+        for task in self._tasks():  # held by something that does not look at the socket
+            task.cancel()
+        await self._gone(None)
+
+    # Effects.
+
+    def _perform(self, effects: list[Effect]) -> None:
+        """Carry effects out in order; those that a callback causes meanwhile come after the present ones."""
+        self._effects.extend(effects)
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while self._effects:
+                self._perform_one(self._effects.popleft())
+        finally:
+            self._performing = False
+        self._arm()
+
+    def _perform_one(self, effect: Effect) -> None:
+        match effect:
+            case Connect(generation, timeout_s):
+                connection = self._connections[generation] = _Connection()
+                connection.task = asyncio.get_running_loop().create_task(
+                    self._hold(connection, generation, timeout_s), name=f"hlconn link {generation}"
+                )
+                # Not at the end of the task's body: a task cancelled before its first step has no end.
+                connection.task.add_done_callback(lambda _: self._connections.pop(generation))
+            case Send(data):
+                live = self._connections.get(self.link.generation)
+                if live is not None and live.transport is not None:
+                    live.transport.send(WSMsgType.TEXT, data)
+            case Disconnect(generation, _, graceful):
+                ended = self._connections.get(generation)
+                if ended is not None:
+                    ended.stop(graceful=graceful)
+            case StateChanged(state, reason):
+                self._tell(state, reason)
+            case Refused(subscription, message):
+                self._call(self._on_refused, subscription, message)
+
+    def _tell(self, state: LinkState, reason: str) -> None:
+        was_live, self._told = self._told is LinkState.LIVE, state
+        if was_live:
+            if self._tick_timer is not None:
+                self._tick_timer.cancel()
+                self._tick_timer = None
+            self._call(self._feed.mark_stale, reason)
+        if state is LinkState.LIVE:
+            self._failure = self._cause = None
+            self._tick_timer = asyncio.get_running_loop().call_later(self._config.fast_period_s, self._tick)
+        elif state is LinkState.WAITING:
+            self._cause, self._failure = self._failure or ConnectionError(reason), None
+            _log.info("link to %s is down: %s", self.url, reason)
+        self._call(self._on_state, state, reason, time.monotonic_ns())
+        for waiter in self._waiters:
+            if waiter.done():
+                continue
+            if state is LinkState.LIVE:
+                waiter.set_result(None)
+            elif state is LinkState.CLOSED:
+                waiter.set_exception(Closed(f"the session with {self.url} was closed"))
+
+    def _call(self, callback: Callable[..., object] | None, *args: object) -> None:
+        if callback is None:
+            return
+        try:
+            callback(*args)
+        except Exception as exc:
+            self._report(self._on_callback_error, "a callback raised", exc)
+
+    def _report(self, hook: Callable[[Exception], object] | None, what: str, exc: Exception) -> None:
+        _log.error("%s: %s", what, exc, exc_info=exc)
+        if hook is not None:
+            try:
+                hook(exc)
+            except Exception:
+                _log.exception("the error callback raised")
+
+    # Timers.
+
+    def _arm(self) -> None:
+        due_s = self.link.deadline
+        if due_s == self._timer_s:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._timer_s = None, due_s
+        if due_s is not None:
+            # Not call_at: uvloop's clock is a cached millisecond clock, the link's is time.monotonic.
+            delay_s = max(0.0, due_s - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = self._timer_s = None
+        self._perform(self.link.on_timer(time.monotonic()))
+
+    def _tick(self) -> None:
+        config = self._config
+        self._tick_timer = asyncio.get_running_loop().call_later(config.fast_period_s, self._tick)
+        slow_ns, fast_ns = (int(_SILENT_PERIODS * s * 1e9) for s in (config.slow_period_s, config.fast_period_s))
+        self._call(self._feed.mark_silent, time.monotonic_ns(), slow_ns, fast_ns)
+
+    # One connection.
+
+    async def _hold(self, connection: _Connection, generation: int, timeout_s: float) -> None:
+        try:
+            transport = await self._open(connection, generation, timeout_s)
+        except Exception as exc:
+            failed = self.link.on_connect_failed(time.monotonic(), generation, f"{type(exc).__name__}: {exc}")
+            if failed:
+                self._failure = exc
+            self._perform(failed)
+        else:
+            connection.transport = transport
+            self._perform(self.link.on_connected(time.monotonic(), generation))
+            with suppress(Exception):  # what picows found wrong; its listener has told us
+                await transport.wait_disconnected()
+        finally:
+            if connection.transport is not None or connection.sock is not None:
+                connection.stop(graceful=False)
+
+    async def _open(self, connection: _Connection, generation: int, timeout_s: float) -> WSTransport:
+        self._feed.on_raw(functools.partial(self._on_raw, generation))
+        on_disconnected = functools.partial(self._on_disconnected, generation)
+        listener = FeedListener(self._feed, self._on_error, on_disconnected, self._config.max_frame_bytes)
+        connection.listener = listener
+        if self._listener_class is not FeedListener:
+            connection.listener = self._listener_class(self._feed, listener)
+        tls: dict[str, Any] = {}
+        if self._ssl is not None:
+            # A peer that does not answer the end of TLS would hold the socket for half a minute.
+            tls = {"ssl_context": self._ssl, "ssl_shutdown_timeout": _CLOSE_TIMEOUT_S}
+        transport, upgraded = await ws_connect(
+            lambda *_: connection.listener,
+            self.url,
+            websocket_handshake_timeout=None,  # the link's own deadline covers it
+            enable_auto_pong=True,
+            max_frame_size=self._config.max_frame_bytes,
+            max_redirects=0,
+            proxy=self._config.proxy_url,
+            socket_factory=lambda url: connection.open_socket(url.host, url.port, timeout_s),
+            **tls,
+        )
+        if upgraded is None or transport.is_disconnected:
+            raise ConnectionError("the connection ended during the WebSocket handshake")
+        return transport
+
+    def _on_disconnected(self, generation: int, reason: str) -> None:
+        self._perform(self.link.on_disconnected(time.monotonic(), generation, reason))
+
+    def _on_error(self, exc: Exception) -> None:
+        if isinstance(exc, DecodeError) and self._feed.failed is None:
+            self._report(self._on_bad_message, "a message could not be read", exc)
+        else:
+            self._report(self._on_callback_error, "a callback raised", exc)
+
+    def _on_raw(self, generation: int, channel: str, message: bytes) -> None:
+        if channel in _LINK_CHANNELS:
+            self._perform(self.link.on_control(time.monotonic(), generation, message))
+        else:
+            self._call(self._on_control, channel, message)
+
+    # The end.
+
+    def _refuse_closed(self) -> None:
+        if self.state is LinkState.CLOSED:
+            raise Closed(f"the session with {self.url} was closed")
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [c.task for c in self._connections.values() if c.task is not None]
+
+    async def _gone(self, timeout_s: float | None) -> None:
+        tasks = self._tasks()
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout_s)

@@ -1,0 +1,555 @@
+"""The link, with a clock of the test's own: what goes in, what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from random import Random
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from hlconn.config import SessionConfig
+from hlconn.session.link import (
+    Connect,
+    Disconnect,
+    Effect,
+    Link,
+    LinkState,
+    Refused,
+    Send,
+    StateChanged,
+    SubState,
+)
+
+Subscription = Mapping[str, Any]
+CONFIG = SessionConfig(backoff_min_s=0.25, backoff_max_s=10.0)
+BTC: dict[str, Any] = {"type": "l2Book", "coin": "BTC"}
+ETH: dict[str, Any] = {"type": "trades", "coin": "ETH"}
+PING = Send(b'{"method":"ping"}')
+PONG = b'{"channel":"pong"}'
+
+
+def subscribe(subscription: Subscription) -> Send:
+    return Send(orjson.dumps({"method": "subscribe", "subscription": subscription}))
+
+
+def ack(subscription: Any) -> bytes:
+    data = {"method": "subscribe", "subscription": subscription}
+    return orjson.dumps({"channel": "subscriptionResponse", "data": data})
+
+
+def error(text: str) -> bytes:
+    return orjson.dumps({"channel": "error", "data": text})
+
+
+def new(config: SessionConfig = CONFIG, seed: int = 0) -> Link:
+    return Link(config, Random(seed))
+
+
+def live(*subscriptions: Subscription, config: SessionConfig = CONFIG, acked: bool = True) -> Link:
+    link = new(config)
+    for subscription in subscriptions:
+        link.subscribe(0.0, subscription)
+    link.start(0.0)
+    link.on_connected(0.0, link.generation)
+    if acked:
+        for subscription in subscriptions:
+            link.on_control(0.0, link.generation, ack(subscription))
+    return link
+
+
+def when(link: Link) -> float:
+    assert link.deadline is not None
+    return link.deadline
+
+
+def states(link: Link) -> list[SubState]:
+    return [state for _, state in link.subscriptions]
+
+
+def reconnect(link: Link, now_s: float = 1000.0) -> list[Effect]:
+    """Cut a live link, let it come back; the effects of the new connection."""
+    link.on_disconnected(now_s, link.generation, "cut")
+    link.on_timer(when(link))
+    return link.on_connected(now_s + 20.0, link.generation)
+
+
+# States.
+
+
+def test_start_connects_once() -> None:
+    link = new()
+    assert link.deadline is None
+    assert link.start(5.0) == [StateChanged(LinkState.CONNECTING, "try 1"), Connect(1, 10.0)]
+    assert when(link) == 15.0
+    assert link.start(5.0) == []
+
+
+def test_connected_is_told_before_anything_is_sent() -> None:
+    link = new()
+    link.subscribe(0.0, BTC)
+    link.start(0.0)
+    assert link.on_connected(1.0, 1) == [StateChanged(LinkState.LIVE, "connected"), subscribe(BTC)]
+    assert when(link) == 6.0
+
+
+def test_an_attempt_that_takes_too_long_is_cut_and_tried_again() -> None:
+    link = new()
+    link.start(0.0)
+    assert link.on_timer(9.9) == []
+    reason = "no connection within 10 s"
+    assert link.on_timer(10.0) == [Disconnect(1, reason), StateChanged(LinkState.WAITING, reason)]
+    assert link.on_timer(when(link)) == [StateChanged(LinkState.CONNECTING, "try 2"), Connect(2, 10.0)]
+
+
+@pytest.mark.parametrize("event", ["on_connect_failed", "on_disconnected"])
+def test_a_failed_attempt_is_tried_again(event: str) -> None:
+    link = new()
+    link.start(0.0)
+    assert getattr(link, event)(1.0, 1, "refused") == [StateChanged(LinkState.WAITING, "refused")]
+    assert 1.0 <= when(link) <= 1.25
+
+
+def test_a_lost_connection_resubscribes_everything_in_the_order_first_asked_for() -> None:
+    link = live(BTC, ETH, acked=False)
+    link.on_control(0.0, 1, ack(BTC))
+    assert states(link) == [SubState.ACKED, SubState.SENT]
+    assert link.on_disconnected(1.0, 1, "cut") == [StateChanged(LinkState.WAITING, "cut")]
+    assert states(link) == [SubState.WANTED, SubState.WANTED]
+    link.on_timer(when(link))
+    assert link.on_connected(3.0, 2)[1:] == [subscribe(BTC), subscribe(ETH)]
+    assert (link.counters.connects, link.counters.reconnects) == (2, 1)
+
+
+def test_repeated_and_late_events_are_harmless() -> None:
+    link = live(BTC)
+    assert link.on_connected(1.0, 1) == []
+    assert link.on_connect_failed(1.0, 1, "late") == []
+    link.on_disconnected(1.0, 1, "cut")
+    due = when(link)
+    assert link.on_disconnected(1.1, 1, "again") == []
+    assert link.on_connect_failed(1.1, 1, "again") == []
+    assert link.on_control(1.1, 1, PONG) == []
+    assert when(link) == due
+    assert link.on_connected(1.2, 1) == [Disconnect(1, "this connection came too late")]
+    link.on_timer(due)
+    assert link.on_disconnected(due, 1, "of the old socket") == []
+    assert link.on_connected(due, 1) == [Disconnect(1, "this connection came too late")]
+    assert link.on_connected(due, 2) == [StateChanged(LinkState.LIVE, "connected"), subscribe(BTC)]
+    assert link.on_disconnected(due, 1, "of the old socket") == []
+    assert link.state is LinkState.LIVE
+
+
+@pytest.mark.parametrize("state", LinkState)
+def test_close_ends_every_state_for_good(state: LinkState) -> None:
+    link = new()
+    if state is not LinkState.IDLE:
+        link.start(0.0)
+    if state is LinkState.LIVE:
+        link.on_connected(0.0, 1)
+    if state is LinkState.WAITING:
+        link.on_connect_failed(0.0, 1, "refused")
+    if state is LinkState.CLOSED:
+        link.close(0.0)
+    assert link.state is state
+    expected: list[Effect] = []
+    if state in (LinkState.CONNECTING, LinkState.LIVE):
+        expected.append(Disconnect(1, "closed by us", graceful=True))
+    if state is not LinkState.CLOSED:
+        expected.append(StateChanged(LinkState.CLOSED, "closed by us"))
+    assert link.close(1.0) == expected
+    assert link.deadline is None
+    assert link.start(2.0) == link.on_timer(99.0) == link.subscribe(2.0, BTC) == link.close(2.0) == []
+    assert link.on_disconnected(2.0, 1, "") == link.on_connect_failed(2.0, 1, "") == []
+    assert link.on_control(2.0, 1, PONG) == link.unsubscribe(2.0, BTC) == []
+    assert link.on_connected(2.0, 1) == [Disconnect(1, "this connection came too late")]
+
+
+# Ping.
+
+
+def test_a_ping_goes_out_every_interval_also_while_data_flows_and_a_pong_satisfies_it() -> None:
+    link = live()
+    for n in range(1, 5):
+        assert link.on_timer(5.0 * n) == [PING]
+        link.on_control(5.0 * n + 1.0, 1, PONG)
+        assert when(link) == 5.0 * (n + 1)
+    assert (link.counters.pings, link.counters.pongs) == (4, 4)
+
+
+def test_no_pong_in_time_ends_the_connection() -> None:
+    link = live(config=SessionConfig(pong_timeout_s=7.0))
+    assert link.on_timer(5.0) == [PING]
+    assert link.on_timer(10.0) == [PING], "another one, whose pong would also do"
+    reason = "no pong within 7 s of a ping"
+    assert link.on_timer(12.0) == [Disconnect(1, reason), StateChanged(LinkState.WAITING, reason)]
+    assert link.on_connected(12.0, 1) == [Disconnect(1, "this connection came too late")]
+
+
+def test_a_pong_of_the_old_connection_proves_nothing_about_the_new_one() -> None:
+    link = live()
+    reconnect(link)
+    assert link.on_timer(1025.0) == [PING]
+    link.on_control(1026.0, 1, PONG)
+    assert when(link) == 1030.0
+    assert link.on_timer(1030.0)[0] == Disconnect(2, "no pong within 5 s of a ping")
+
+
+# Backoff.
+
+
+def test_backoff_is_full_jitter_that_doubles_up_to_its_maximum() -> None:
+    ceilings = [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    delays: dict[int, list[float]] = {n: [] for n in range(len(ceilings))}
+    for seed in range(300):
+        link, now_s = new(seed=seed), 0.0
+        link.start(now_s)
+        for n, ceiling in enumerate(ceilings):
+            link.on_connect_failed(now_s, link.generation, "refused")
+            assert now_s <= when(link) <= now_s + ceiling
+            delays[n].append(when(link) - now_s)
+            now_s = when(link)
+            link.on_timer(now_s)
+    for n, ceiling in enumerate(ceilings):
+        assert max(delays[n]) > 0.9 * ceiling
+        assert min(delays[n]) < 0.1 * ceiling, "full jitter starts at zero"
+        assert 0.4 * ceiling < sum(delays[n]) / len(delays[n]) < 0.6 * ceiling
+
+
+def test_backoff_never_overflows() -> None:
+    link = new(SessionConfig(sockets_per_minute=10**6))
+    link.start(0.0)
+    for _ in range(3000):
+        link.on_connect_failed(0.0, link.generation, "refused")
+        assert when(link) <= 10.0
+        link.on_timer(10.0)
+
+
+@pytest.mark.parametrize(("lived_s", "tries"), [(9.9, 2), (10.0, 1)])
+def test_only_a_connection_that_lasted_clears_the_backoff(lived_s: float, tries: int) -> None:
+    link = new()
+    link.start(0.0)
+    link.on_connect_failed(0.0, 1, "refused")
+    link.on_timer(1.0)
+    link.on_connected(1.0, 2)
+    link.on_disconnected(1.0 + lived_s, 2, "cut")
+    ceiling = CONFIG.backoff_min_s * 2 ** (tries - 1)
+    assert when(link) <= 1.0 + lived_s + ceiling
+    assert link.on_timer(99.0)[0] == StateChanged(LinkState.CONNECTING, f"try {tries + 1}")
+
+
+def test_at_most_so_many_sockets_in_any_minute() -> None:
+    link = new(SessionConfig(backoff_min_s=0.001, backoff_max_s=0.001, sockets_per_minute=30))
+    times, now_s = [], 0.0
+    link.start(now_s)
+    for _ in range(200):
+        times.append(now_s)
+        link.on_connected(now_s, link.generation)
+        link.on_disconnected(now_s, link.generation, "cut at once")
+        now_s = when(link)
+        link.on_timer(now_s)
+    assert all(later - first >= 60.0 - 1e-6 for first, later in zip(times, times[30:], strict=False))
+    assert times[29] < 1.0, "the budget is there to be used"
+
+
+# Subscriptions.
+
+
+def test_a_subscription_keeps_its_key_order_on_the_wire_and_is_one_whatever_the_order() -> None:
+    link = live()
+    wire = b'{"method":"subscribe","subscription":{"type":"l2Book","coin":"BTC","nSigFigs":5}}'
+    assert link.subscribe(0.0, {"type": "l2Book", "coin": "BTC", "nSigFigs": 5}) == [Send(wire)]
+    assert link.subscribe(0.0, {"nSigFigs": 5, "coin": "BTC", "type": "l2Book"}) == []
+    assert len(link.subscriptions) == 1
+
+
+def test_addresses_are_one_in_any_case_but_coins_are_not() -> None:
+    link = new()
+    for subscription in (
+        {"type": "userFills", "user": "0x" + "AB" * 20},
+        {"type": "userFills", "user": "0x" + "ab" * 20},
+        {"type": "trades", "coin": "kPEPE"},
+        {"type": "trades", "coin": "KPEPE"},
+    ):
+        link.subscribe(0.0, subscription)
+    assert len(link.subscriptions) == 3
+
+
+def test_what_is_given_is_copied() -> None:
+    link, given = new(), dict(BTC)
+    link.subscribe(0.0, given)
+    given["coin"] = "ETH"
+    link.subscriptions[0][0]["coin"] = "SOL"
+    assert link.subscriptions == [(BTC, SubState.WANTED)]
+
+
+def test_what_is_not_json_is_refused_at_once_and_leaves_nothing() -> None:
+    link = new()
+    with pytest.raises(TypeError):
+        link.subscribe(0.0, {"type": object()})
+    assert link.subscriptions == []
+
+
+def test_unsubscribe_tells_the_venue_only_what_it_knows() -> None:
+    link = live(BTC)
+    link.subscribe(0.0, ETH)
+    assert link.unsubscribe(1.0, {"coin": "BTC", "type": "l2Book"}) == [
+        Send(orjson.dumps({"method": "unsubscribe", "subscription": BTC}))
+    ]
+    assert link.unsubscribe(1.0, BTC) == []
+    assert link.on_control(1.0, 1, error("Already unsubscribed: " + orjson.dumps(BTC).decode())) == []
+    assert reconnect(link)[1:] == [subscribe(ETH)]
+    link.on_disconnected(2000.0, link.generation, "cut")
+    assert link.unsubscribe(2000.0, ETH) == []
+    assert link.subscriptions == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "echo"),
+    [
+        (BTC, {"coin": "BTC", "type": "l2Book"}),
+        (BTC, {"type": "l2Book", "coin": "BTC", "nSigFigs": None, "mantissa": None}),
+        (BTC, {"type": "l2Book", "coin": "BTC", "fast": False}),
+        ({**BTC, "nSigFigs": None}, BTC),
+        ({"type": "userFills", "user": "0x" + "aB" * 20}, {"type": "userFills", "user": "0x" + "ab" * 20, "x": 1}),
+    ],
+)
+def test_an_ack_matches_although_the_venue_rewrites_the_object(sent: Subscription, echo: Any) -> None:
+    link = live(sent, acked=False)
+    link.on_control(0.0, 1, ack(echo))
+    assert states(link) == [SubState.ACKED]
+    assert when(link) == 5.0
+
+
+@pytest.mark.parametrize("echo", [{**BTC, "coin": "btc"}, {"type": "l2Book"}, ETH, [], None, "l2Book"])
+def test_an_ack_of_something_else_matches_nothing(echo: Any) -> None:
+    link = live(BTC, acked=False)
+    link.on_control(0.0, 1, ack(echo))
+    assert states(link) == [SubState.SENT]
+
+
+def test_of_several_that_match_the_one_with_most_keys_is_acked() -> None:
+    full = {**BTC, "nSigFigs": 5}
+    link = live(BTC, full, acked=False)
+    link.on_control(0.0, 1, ack({**full, "mantissa": 2}))
+    assert states(link) == [SubState.SENT, SubState.ACKED]
+    link.on_control(0.0, 1, ack({**BTC, "nSigFigs": None}))
+    assert states(link) == [SubState.ACKED, SubState.ACKED]
+
+
+def test_already_subscribed_is_an_ack() -> None:
+    link = live(BTC, acked=False)
+    assert link.on_control(0.0, 1, error("Already subscribed: " + orjson.dumps(BTC).decode())) == []
+    assert states(link) == [SubState.ACKED]
+    assert (link.counters.errors, link.last_error) == (0, "")
+
+
+def test_without_an_ack_it_is_sent_once_more_and_then_the_connection_is_given_up() -> None:
+    config = SessionConfig(ping_interval_s=100.0)
+    link = live(BTC, config=config, acked=False)
+    assert when(link) == 5.0
+    assert link.on_timer(5.0) == [subscribe(BTC)]
+    reason = f"no answer to {subscribe(BTC).data.decode()}, sent twice, within 5 s"
+    assert link.on_timer(10.0) == [Disconnect(1, reason), StateChanged(LinkState.WAITING, reason)]
+    link.on_timer(when(link))
+    assert link.on_connected(20.0, 2)[1:] == [subscribe(BTC)]
+    assert link.on_timer(25.0) == [subscribe(BTC)], "a new connection starts afresh"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Invalid subscription {"coin":"BTC","type":"l2Book"}',
+        'Invalid subscription: {"type":"l2Book","coin":"BTC","nSigFigs":null}',
+        "Error parsing JSON into valid websocket request: " + subscribe(BTC).data.decode(),
+    ],
+)
+def test_a_refusal_fails_its_subscription_with_the_venues_words_and_it_is_not_sent_again(text: str) -> None:
+    link = live(BTC, ETH, acked=False)
+    assert link.on_control(0.0, 1, error(text)) == [Refused(BTC, text)]
+    assert states(link) == [SubState.FAILED, SubState.SENT]
+    assert link.counters.errors == 1
+    assert link.last_error == "", "it belonged to a subscription"
+    assert reconnect(link)[1:] == [subscribe(ETH)]
+    assert link.subscribe(2000.0, BTC) == [subscribe(BTC)], "asked for again, it is tried again"
+    assert states(link)[0] is SubState.SENT
+    link.on_control(2000.0, link.generation, error(text))
+    assert link.unsubscribe(2000.0, BTC) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Cannot track more than 15 total users.",
+        "Invalid subscription {",
+        "Invalid subscription }{",
+        'Invalid subscription {"type":"bbo","coin":"BTC"}',
+        "Error parsing JSON into valid websocket request: [1]",
+        "",
+    ],
+)
+def test_an_error_that_matches_nothing_is_counted_and_kept(text: str) -> None:
+    link = live(BTC, acked=False)
+    assert link.on_control(0.0, 1, error(text)) == []
+    assert (link.counters.errors, link.last_error) == (1, text)
+    assert states(link) == [SubState.SENT]
+
+
+def test_silence_after_a_refusal_without_a_name_is_that_refusal() -> None:
+    link = live(ETH, BTC, config=SessionConfig(ping_interval_s=100.0), acked=False)
+    link.on_control(0.0, 1, ack(ETH))
+    link.on_control(0.5, 1, error("Cannot track more than 15 total users."))
+    assert link.on_timer(5.0) == [subscribe(BTC)]
+    assert link.on_timer(10.0) == [Refused(BTC, "Cannot track more than 15 total users.")]
+    assert link.state is LinkState.LIVE
+    assert states(link) == [SubState.ACKED, SubState.FAILED]
+    link.subscribe(20.0, BTC)
+    link.on_timer(25.0)
+    assert isinstance(link.on_timer(30.0)[0], Disconnect), "an error from before it was sent explains nothing"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"1",
+        b'"pong"',
+        b"null",
+        b"\xff\xfe",
+        b"{}",
+        b'{"channel":[]}',
+        b'{"channel":"error"}',
+        b'{"channel":"error","data":{}}',
+        b'{"channel":"subscriptionResponse"}',
+        b'{"channel":"trades","data":[]}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_bad_control_message_is_counted_and_changes_nothing(message: bytes) -> None:
+    link = live(BTC, acked=False)
+    assert link.on_control(0.0, 1, message) == []
+    assert link.counters.bad_controls == 1
+    assert states(link) == [SubState.SENT]
+
+
+def test_an_echo_nested_too_deeply_to_write_is_harmless() -> None:
+    link = live(BTC, acked=False)
+    deep = b"[" * 500 + b"]" * 500
+    message = b'{"channel":"subscriptionResponse","data":{"method":"subscribe","subscription":{"type":%s}}}' % deep
+    assert link.on_control(0.0, 1, message) == []
+    assert states(link) == [SubState.SENT]
+
+
+def test_a_thousand_subscriptions_each_in_their_own_message() -> None:
+    wanted = [{"type": "trades", "coin": f"C{n}"} for n in range(1000)]
+    link = live(*wanted)
+    assert states(link) == [SubState.ACKED] * 1000
+    assert reconnect(link)[1:] == [subscribe(w) for w in wanted]
+
+
+# Anything, in any order.
+
+SUBSCRIPTIONS = [{"type": "trades", "coin": c} for c in "ABCD"]
+
+
+class AnyOrder(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SessionConfig(sockets_per_minute=4, backoff_min_s=0.1, backoff_max_s=1.0)
+        self.link = Link(self.config, Random(1))
+        self.now_s = 100.0
+        self.connects_s: list[float] = []
+        self.told = LinkState.IDLE
+        self.closed = False
+
+    def take(self, effects: list[Effect]) -> list[Effect]:
+        for effect in effects:
+            assert not self.closed or isinstance(effect, Disconnect)
+            if isinstance(effect, Connect):
+                self.connects_s.append(self.now_s)
+                recent = [t for t in self.connects_s if t > self.now_s - 60.0 + 1e-6]
+                assert len(recent) <= 4
+                assert effect.generation == self.link.generation
+            elif isinstance(effect, StateChanged):
+                assert effect.state is not self.told
+                self.told = effect.state
+        return effects
+
+    @rule()
+    def start(self) -> None:
+        self.take(self.link.start(self.now_s))
+
+    @rule(sub=st.sampled_from(SUBSCRIPTIONS))
+    def subscribe(self, sub: Subscription) -> None:
+        self.take(self.link.subscribe(self.now_s, sub))
+
+    @rule(sub=st.sampled_from(SUBSCRIPTIONS))
+    def unsubscribe(self, sub: Subscription) -> None:
+        self.take(self.link.unsubscribe(self.now_s, sub))
+
+    @rule(back=st.sampled_from([0, 0, 0, 1]))
+    def connected(self, back: int) -> None:
+        generation = max(0, self.link.generation - back)
+        was = self.link.state
+        expected = [s for s, state in self.link.subscriptions if state is SubState.WANTED]
+        effects = self.take(self.link.on_connected(self.now_s, generation))
+        if was is LinkState.CONNECTING and not back:
+            assert effects[1:] == [subscribe(s) for s in expected]
+        elif was is not LinkState.LIVE or back:
+            assert [type(e) for e in effects] == [Disconnect]
+
+    @rule(back=st.sampled_from([0, 0, 1]), failed=st.booleans())
+    def gone(self, back: int, failed: bool) -> None:
+        event = self.link.on_connect_failed if failed else self.link.on_disconnected
+        effects = self.take(event(self.now_s, self.link.generation - back, "gone"))
+        assert not (back and effects)
+
+    @rule(
+        message=st.one_of(
+            st.sampled_from([PONG, b"{", error("no")]),
+            st.sampled_from(SUBSCRIPTIONS).map(ack),
+            st.sampled_from(SUBSCRIPTIONS).map(lambda s: error("Invalid subscription " + orjson.dumps(s).decode())),
+        )
+    )
+    def control(self, message: bytes) -> None:
+        self.take(self.link.on_control(self.now_s, self.link.generation, message))
+
+    @precondition(lambda self: self.link.deadline is not None)
+    @rule()
+    def timer(self) -> None:
+        self.now_s = max(self.now_s, when(self.link))
+        self.take(self.link.on_timer(self.now_s))
+        assert self.link.deadline is not None
+        assert when(self.link) > self.now_s or self.link.state is LinkState.WAITING
+
+    @rule(s=st.floats(0.0, 3.0))
+    def early_timer(self, s: float) -> None:
+        self.now_s += s
+        self.take(self.link.on_timer(self.now_s))
+        assert self.link.deadline is None or self.link.deadline >= self.now_s
+
+    @rule(chance=st.integers(0, 15))
+    def close(self, chance: int) -> None:
+        if chance == 0:
+            self.take(self.link.close(self.now_s))
+            self.closed = True
+
+    @invariant()
+    def what_is_told_is_true(self) -> None:
+        assert self.told is self.link.state
+
+    @invariant()
+    def a_subscription_is_sent_only_while_live(self) -> None:
+        known = {SubState.SENT, SubState.ACKED}
+        assert self.link.state is LinkState.LIVE or not known & {state for _, state in self.link.subscriptions}
+        assert self.link.state is not LinkState.LIVE or SubState.WANTED not in states(self.link)
+
+
+AnyOrder.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+test_any_order_of_events = AnyOrder.TestCase
