@@ -1,0 +1,196 @@
+"""Books and trades of a live session: who wants what, and whom to call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._core.book import Book
+from ._core.feed import Feed
+from .errors import ConfigError, LinkDown, SubscriptionRefused
+from .types import FEEDS
+
+__all__ = ["BookCallback", "Market", "TradesCallback"]
+
+_log = logging.getLogger("hlconn.market")
+
+BookCallback = Callable[[Book], object]
+TradesCallback = Callable[[NDArray[np.void]], object]
+
+
+def _book_subscription(coin: str, feed: str) -> dict[str, Any]:
+    if feed == "bbo":
+        return {"type": "bbo", "coin": coin}
+    return {"type": "l2Book", "coin": coin, "fast": True} if feed == "fast" else {"type": "l2Book", "coin": coin}
+
+
+def _trades_subscription(coin: str) -> dict[str, Any]:
+    return {"type": "trades", "coin": coin}
+
+
+class _Fanout:
+    """The callbacks of one stream, as one callable for the feed."""
+
+    __slots__ = ("callbacks",)
+
+    def __init__(self) -> None:
+        self.callbacks: tuple[Callable[[Any], object], ...] = ()
+
+    def __call__(self, value: object) -> None:
+        for callback in self.callbacks:
+            callback(value)
+
+    @property
+    def target(self) -> Callable[[Any], object] | None:
+        """What the feed should call: nobody, the only callback itself, or this."""
+        if len(self.callbacks) > 1:
+            return self
+        return self.callbacks[0] if self.callbacks else None
+
+
+class Market:
+    """`hl.market`: live books and trades, shared by all who ask. For the loop's thread only; see `Book.copy`.
+
+    A callback runs synchronously in the receive path, after its book was updated. One that raises ends its
+    subscription, and the body of `async with connect()` is cancelled with that exception.
+    """
+
+    def __init__(
+        self,
+        feed: Feed,
+        subscribe: Callable[[Mapping[str, Any]], object],
+        unsubscribe: Callable[[Mapping[str, Any]], object],
+    ) -> None:
+        self._feed, self._subscribe, self._unsubscribe = feed, subscribe, unsubscribe
+        self._books: dict[str, _Fanout] = {}
+        self._trades: dict[str, _Fanout] = {}
+        self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+
+    async def book(
+        self, coin: str, *, depth: int = 20, feeds: tuple[str, ...] = FEEDS, timeout_s: float = 10.0
+    ) -> Book:
+        """The live book of `coin`, once its first snapshot is in; subscribes to `feeds` as needed.
+
+        depth: levels a side; the same for all who ask for this coin. feeds: of "bbo" (top of the book, on change),
+        "fast" (5 levels, about every 0.5 s) and "slow" (20 levels, about every 5 s).
+        Raises SubscriptionRefused with the venue's words, or LinkDown when no snapshot came within `timeout_s`.
+        """
+        book = self._want_book(coin, depth, feeds)
+        if not book.stale:
+            return book
+        live = asyncio.get_running_loop().create_future()
+
+        def look(book: Book) -> None:
+            if not book.stale and not live.done():
+                live.set_result(None)
+
+        waiters = self._waiters.setdefault(coin, [])
+        waiters.append(live)
+        stop = self._listen_to_book(coin, look)
+        try:
+            await asyncio.wait_for(live, timeout_s)
+        except TimeoutError:
+            raise LinkDown(
+                f"no book of {coin} within {timeout_s:g} s: {book.stale_reason}. Is the coin traded on this network?"
+            ) from None
+        finally:
+            stop()
+            waiters.remove(live)
+        return book
+
+    def on_book(
+        self, coin: str, callback: BookCallback, *, depth: int = 20, feeds: tuple[str, ...] = FEEDS
+    ) -> Callable[[], None]:
+        """Call `callback(book)` after each message that was applied to the book of `coin`, also while it is stale.
+
+        Returns a function that ends this. The book itself stays live for whoever holds it.
+        """
+        self._want_book(coin, depth, feeds)
+        return self._listen_to_book(coin, callback)
+
+    def on_trades(self, coin: str, callback: TradesCallback) -> Callable[[], None]:
+        """Call `callback(trades)` for each trades message of `coin`: a structured array of `hlconn.TRADE_DTYPE`.
+
+        The array is reused by the next message: copy what you keep. After each (re)subscribe the venue replays
+        recent trades: tell them by `tid`. Returns a function that ends this; the last one out unsubscribes.
+        """
+        fanout = self._trades.setdefault(coin, _Fanout())
+        fanout.callbacks += (callback,)
+        self._feed.on_trades(coin, fanout.target)
+        self._subscribe(_trades_subscription(coin))
+
+        def stop() -> None:
+            if not _without(fanout, callback):
+                return
+            self._feed.on_trades(coin, fanout.target)
+            if not fanout.callbacks:
+                self._unsubscribe(_trades_subscription(coin))
+
+        return stop
+
+    # What the client tells.
+
+    def callback_failed(self, channel: str, coin: str, exc: BaseException) -> None:
+        """End the subscription whose callback raised: nobody is called for it again, and its book stays stale."""
+        if channel == "trades":
+            self._trades.pop(coin, _Fanout()).callbacks = ()
+            self._feed.on_trades(coin, None)
+            self._unsubscribe(_trades_subscription(coin))
+        else:
+            self._end_book(coin, f"a callback raised {exc!r}")
+
+    def refused(self, subscription: dict[str, Any], message: str) -> SubscriptionRefused | None:
+        """The venue refused: tell those who wait for that book; the error itself when nobody does."""
+        error = SubscriptionRefused(subscription, message)
+        coin = str(subscription.get("coin"))
+        waiting = [w for w in self._waiters.get(coin, ()) if not w.done()]
+        if subscription.get("type") == "trades":
+            self._trades.pop(coin, _Fanout()).callbacks = ()
+            self._feed.on_trades(coin, None)
+            return error
+        self._end_book(coin, f"refused by the venue: {message}")
+        for waiter in waiting:
+            waiter.set_exception(error)
+        return None if waiting else error
+
+    # Inside.
+
+    def _want_book(self, coin: str, depth: int, feeds: tuple[str, ...]) -> Book:
+        if isinstance(feeds, str):
+            raise ConfigError(f"feeds must be a tuple such as ({feeds!r},), not a str")
+        book = self._feed.book(coin, depth, feeds=feeds)
+        for feed in feeds:
+            self._subscribe(_book_subscription(coin, feed))
+        return book
+
+    def _listen_to_book(self, coin: str, callback: BookCallback) -> Callable[[], None]:
+        fanout = self._books.setdefault(coin, _Fanout())
+        fanout.callbacks += (callback,)
+        self._feed.on_book(coin, fanout.target)
+
+        def stop() -> None:
+            if _without(fanout, callback) and self._books.get(coin) is fanout:
+                self._feed.on_book(coin, fanout.target)
+
+        return stop
+
+    def _end_book(self, coin: str, reason: str) -> None:
+        _log.error("the book of %s ends: %s", coin, reason)
+        self._books.pop(coin, _Fanout()).callbacks = ()
+        self._feed.drop_book(coin, reason)
+        for feed in FEEDS:
+            self._unsubscribe(_book_subscription(coin, feed))
+
+
+def _without(fanout: _Fanout, callback: Callable[[Any], object]) -> bool:
+    """Take one callback out; False when it was out already."""
+    if callback not in fanout.callbacks:
+        return False
+    at = fanout.callbacks.index(callback)
+    fanout.callbacks = fanout.callbacks[:at] + fanout.callbacks[at + 1 :]
+    return True
