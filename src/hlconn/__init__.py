@@ -5,7 +5,6 @@ Level 0, synchronous: `Book`, `Feed`. Level 1, asyncio: `connect`. Everything el
 
 from __future__ import annotations
 
-from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
 from ._core.book import Book
@@ -17,6 +16,7 @@ from .types import ASK, BID, FEEDS, TRADE_DTYPE, TRADE_USERS_DTYPE, Grade, Side
 if TYPE_CHECKING:
     from . import sim
     from .client import Client, connect
+    from .session.link import LinkState
 
 __all__ = [
     "ASK",
@@ -34,6 +34,7 @@ __all__ = [
     "Grade",
     "HlconnError",
     "LinkDown",
+    "LinkState",
     "Network",
     "NotSent",
     "SessionConfig",
@@ -43,17 +44,22 @@ __all__ = [
     "sim",
 ]
 
-__version__ = _version("hlconn")
+__version__ = "0.1.0"
+
+
+# asyncio, picows and orjson are imported when somebody connects, not when somebody reads a file
+_LATER = {"connect": ".client", "Client": ".client", "LinkState": ".session.link", "sim": ".sim"}
 
 
 def __getattr__(name: str) -> Any:
-    # asyncio, picows and orjson are imported when somebody connects, not when somebody reads a file
-    if name in ("connect", "Client"):
-        from . import client
+    if name not in _LATER:
+        raise AttributeError(f"module 'hlconn' has no attribute {name!r}")
+    from importlib import import_module
 
-        return getattr(client, name)
-    if name == "sim":
-        import importlib
+    module = import_module(_LATER[name], __name__)
+    value = globals()[name] = module if name == "sim" else getattr(module, name)
+    return value
 
-        return importlib.import_module("hlconn.sim")
-    raise AttributeError(f"module 'hlconn' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

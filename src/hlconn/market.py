@@ -72,11 +72,12 @@ class Market:
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
 
     async def book(
-        self, coin: str, *, depth: int = 20, feeds: tuple[str, ...] = FEEDS, timeout_s: float = 10.0
+        self, coin: str, *, depth: int | None = None, feeds: tuple[str, ...] = FEEDS, timeout_s: float = 10.0
     ) -> Book:
         """The live book of `coin`, once its first snapshot is in; subscribes to `feeds` as needed.
 
-        depth: levels a side; the same for all who ask for this coin. feeds: of "bbo" (top of the book, on change),
+        depth: levels a side, the same for all who ask for this coin; None for 20, or what it has.
+        feeds: of "bbo" (top of the book, on change),
         "fast" (5 levels, about every 0.5 s) and "slow" (20 levels, about every 5 s).
         Raises SubscriptionRefused with the venue's words, or LinkDown when no snapshot came within `timeout_s`.
         """
@@ -104,7 +105,7 @@ class Market:
         return book
 
     def on_book(
-        self, coin: str, callback: BookCallback, *, depth: int = 20, feeds: tuple[str, ...] = FEEDS
+        self, coin: str, callback: BookCallback, *, depth: int | None = None, feeds: tuple[str, ...] = FEEDS
     ) -> Callable[[], None]:
         """Call `callback(book)` after each message that was applied to the book of `coin`, also while it is stale.
 
@@ -160,7 +161,7 @@ class Market:
 
     # Inside.
 
-    def _want_book(self, coin: str, depth: int, feeds: tuple[str, ...]) -> Book:
+    def _want_book(self, coin: str, depth: int | None, feeds: tuple[str, ...]) -> Book:
         if isinstance(feeds, str):
             raise ConfigError(f"feeds must be a tuple such as ({feeds!r},), not a str")
         book = self._feed.book(coin, depth, feeds=feeds)

@@ -18,13 +18,13 @@ from hlconn.types import FEEDS, Grade, Side
 cdef extern from "publish.h" nogil:
     void hl_publish(double* px, double* sz, int64_t* n, uint8_t* changed,
                     const double* xpx, const double* xsz, const int64_t* xn, Py_ssize_t count)
-    void hl_publish_init()
+    int hl_publish_choose(int portable)
 
-hl_publish_init()
+hl_publish_choose(False)
 
 cdef enum:
     FAST_LEVELS = 5      # a fast side with fewer levels is the whole side
-    MESSAGE_LEVELS = 100 # levels a side that a message is remembered with, at least
+    MESSAGE_LEVELS = 100  # levels a side that a message is remembered with, at least
     MAX_DEPTH = 10000
     SIDES = 2
 
@@ -254,12 +254,14 @@ cdef class Book:
         if status != DECODE_OK:
             self.distrust("bad message", False)
             raise_decode(envelope, status, buf, size, at)
+        envelope.reordered = self._scratch.reordered
         feed = BBO if envelope.channel == CH_BBO else (FAST if self._scratch.fast else SLOW)
         state = &self._feeds[feed]
         if self._restart:
             for i in range(FEED_COUNT):
                 self._feeds[i].present = False
             self._under = NULL
+            self._skip[0] = self._skip[1] = -1  # what the arrays show has nothing to do with the new fold
             self._restart = False
         elif state.present and self._scratch.time_ms < state.message.time_ms:
             return 0
@@ -555,3 +557,8 @@ cdef void place(BookSide* side, double** p, Py_ssize_t cap) noexcept:
     side.sz = p[0] + cap
     side.n = <int64_t*>(p[0] + 2 * cap)
     p[0] += 3 * cap
+
+
+def _use_portable(portable: bool) -> bool:
+    """For tests: publish levels with the portable code, or again with the best one. Whether that is the AVX2 one."""
+    return hl_publish_choose(portable) != 0

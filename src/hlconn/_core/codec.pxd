@@ -30,8 +30,8 @@ cdef struct Envelope:
     bint to_the_end      # today's spelling: what follows the data was not looked at yet
     bint reordered
     Slice coin           # routing key of a hot channel; n = 0 for an empty array of trades
-    char name_text[MAX_COIN]
-    char coin_text[MAX_COIN]
+    char name_text[MAX_COIN + 4]
+    char coin_text[MAX_COIN + 4]
 
 cdef struct BookSide:    # best first; borrowed memory of `BookMessage.cap` levels
     double* px

@@ -1,7 +1,7 @@
 """Wire bytes to C values. The functions with Python names are for tests and tools; see codec.pxd for the rest."""
 from libc.math cimport isfinite
 from libc.stdint cimport int64_t
-from libc.string cimport memcmp, memcpy, memset
+from libc.string cimport memcpy, memset
 
 from hlconn._core.cursor cimport (
     DECODE_COIN, DECODE_FIELD, DECODE_LIMIT, DECODE_OK, DECODE_ORDER, DECODE_RANGE, DECODE_SHAPE, FAST_ROOM,
@@ -15,10 +15,10 @@ cdef extern from "levels.h" nogil:
     # A run of levels in today's spelling; see there. The last byte taken is never at or past `end`.
     const char* hl_levels(const char* p, const char* end, int row, Py_ssize_t cap, double* px, double* sz, int64_t* n,
                           Py_ssize_t* count)
-    void hl_levels_init()
+    int hl_levels_choose(int portable)
     enum: HL_LEVEL_ROOM
 
-hl_levels_init()
+hl_levels_choose(False)
 
 
 # --- envelope ---------------------------------------------------------------------------------------------------
@@ -33,14 +33,14 @@ cdef Channel channel_of(Slice* name) noexcept nogil:
     return CH_OTHER
 
 
-# A slice that needs no unescaping: the same, or its text in `room`.
+# A slice that needs no unescaping: the same, or its text in `room` of MAX_COIN + 4 bytes.
 cdef DecodeStatus settle(Slice* s, char* room) noexcept nogil:
     cdef Py_ssize_t n
     if s.n > MAX_COIN and not s.escaped:
         return DECODE_LIMIT
     if s.escaped:
-        n = unescape(s, room, MAX_COIN)
-        if n < 0:
+        n = unescape(s, room, MAX_COIN + 4)
+        if n < 0 or n > MAX_COIN:
             return DECODE_LIMIT
         s.p = room
         s.n = n
@@ -418,6 +418,7 @@ cdef DecodeStatus read_book(
 cdef DecodeStatus users(Cursor* c, TradeRow* row, bint wanted) noexcept nogil:
     cdef Slice address
     cdef DecodeStatus status
+    cdef char plain[46]
     cdef int i
     if not wanted:
         return skip(c)
@@ -429,7 +430,10 @@ cdef DecodeStatus users(Cursor* c, TradeRow* row, bint wanted) noexcept nogil:
         status = read_string(c, &address)
         if status != DECODE_OK:
             return status
-        if address.escaped or address.n > 42:
+        if address.escaped:
+            address.n = unescape(&address, plain, sizeof(plain))
+            address.p = plain
+        if not 0 <= address.n <= 42:
             return DECODE_LIMIT
         memcpy(&row.seller[0] if i else &row.buyer[0], address.p, <size_t>address.n)
     return expect(c, c']')
@@ -612,7 +616,7 @@ def read(what: str, text: bytes) -> tuple[object, int]:
     cdef Slice s
     cdef double number = 0
     cdef int64_t whole = 0
-    cdef char room[MAX_COIN]
+    cdef char room[MAX_COIN + 4]
     cdef const char* p = text
     cdef Py_ssize_t n
     cdef DecodeStatus status
@@ -630,8 +634,8 @@ def read(what: str, text: bytes) -> tuple[object, int]:
         if status == DECODE_OK:
             value = s.p[:s.n]
             if s.escaped:
-                n = unescape(&s, room, MAX_COIN)
-                if n < 0:
+                n = unescape(&s, room, MAX_COIN + 4)
+                if n < 0 or n > MAX_COIN:
                     status = DECODE_LIMIT
                 else:
                     value = room[:n]
@@ -656,3 +660,8 @@ def route_of(message: bytes) -> tuple[str, str | None]:
     if envelope.channel == CH_OTHER:
         return channel, None
     return channel, envelope.coin.p[:envelope.coin.n].decode("utf-8", "replace")
+
+
+def _use_portable(portable: bool) -> bool:
+    """For tests: read levels with the portable reader, or again with the best one. Whether that is the AVX2 one."""
+    return hl_levels_choose(portable) != 0

@@ -125,8 +125,8 @@ cdef inline unsigned int hex4(const char* p) noexcept nogil:
     return <unsigned int>((hex_digit(p[0]) << 12) | (hex_digit(p[1]) << 8) | (hex_digit(p[2]) << 4) | hex_digit(p[3]))
 
 
-# The text of a string that string() accepted, as UTF-8, into `dst`. Returns its length, or -1 when it is longer
-# than `cap` or holds half a surrogate pair.
+# The text of a string that string() accepted, as UTF-8, into `dst`. Returns its length, or -1 when it holds half a
+# surrogate pair or is longer than `cap` - 3: a character is written where there is room for the longest, 4 bytes.
 cdef inline Py_ssize_t unescape(Slice* s, char* dst, Py_ssize_t cap) noexcept nogil:
     cdef const char* p = s.p
     cdef const char* end = s.p + s.n
@@ -387,7 +387,7 @@ cdef inline DecodeStatus decimal_text(const char* p, Py_ssize_t n, double* out) 
 cdef inline DecodeStatus decimal(Cursor* c, double* out) noexcept nogil:
     cdef const char* q
     cdef const char* start
-    cdef char plain[MAX_DECIMAL]
+    cdef char plain[MAX_DECIMAL + 4]
     cdef Py_ssize_t n
     cdef Slice text
     cdef DecodeStatus status

@@ -6,11 +6,11 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp
 
 from hlconn._core.book cimport Book
 from hlconn._core.codec cimport (
-    CH_BBO, CH_COUNT, CH_L2BOOK, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
+    CH_COUNT, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
     raise_decode, read_envelope, read_trades)
 from hlconn._core.cursor cimport DECODE_OK, DecodeStatus
 
@@ -74,15 +74,16 @@ cdef class Feed:
 
     # --- who listens ---
 
-    def book(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS) -> Book:
+    def book(self, coin: str, depth: int | None = None, *, feeds: tuple = FEEDS) -> Book:
         """The Book that the feed keeps for `coin`; made at the first call. Later calls add their feeds to its own.
 
-        ConfigError when it exists with another depth, or for a name longer than 64 bytes.
+        depth: levels a side, None for 20 or what it has. ConfigError when it exists with another depth, or for a name
+        longer than 64 bytes.
         """
         cdef Slot slot = self._slot(coin)
         if slot.book is None:
-            slot.book = Book(coin, depth, feeds=feeds)
-        elif slot.book.depth != depth:
+            slot.book = Book(coin, 20 if depth is None else depth, feeds=feeds)
+        elif depth is not None and slot.book.depth != depth:
             raise ConfigError(f"the book of {coin} was made with depth={slot.book.depth}: ask for that")
         else:
             slot.book.widen(feeds)
@@ -287,7 +288,11 @@ cdef class Feed:
         if name in self._other or len(self._other) < OTHER_NAMES:
             self._other[name] = self._other.get(name, 0) + 1
         if self._on_raw is not None:
-            self._on_raw(name, buf[:size])
+            self._busy = True
+            try:
+                self._on_raw(name, buf[:size])
+            finally:
+                self._busy = False
         return 0
 
     cdef int _make_rows(self, Py_ssize_t cap) except -1:
@@ -332,8 +337,8 @@ cdef class Feed:
 
     @property
     def counters(self) -> dict[str, dict[str, int]]:
-        """What was received, by channel: {"l2Book": {"messages": ..., "bytes": ..., "out_of_order": ..., "fallback": ...,
-        "unrouted": ..., "errors": ...}, "bbo": ..., "trades": ..., "other": ...}.
+        """What was received, by channel ("l2Book", "bbo", "trades", "other"): a dict of messages, bytes, out_of_order,
+        fallback, unrouted and errors.
 
         out_of_order: older than the last of its feed, changed nothing. fallback: not in today's spelling, read all
         the same. unrouted: of a coin that nobody asked for. "other": control frames, unknown channels, unreadable.

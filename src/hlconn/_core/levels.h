@@ -60,40 +60,41 @@ static const char *(*hl_levels)(const char *, const char *, int, ptrdiff_t, doub
 static uint8_t hl_align[8][8][16];
 
 HL_AVX2 static inline const char *hl_level_avx2(const char *p, double *px, double *sz, int64_t *n) {
-    const __m256i zero = _mm256_set1_epi8('0'), shift = _mm256_set1_epi8(-128), nine = _mm256_set1_epi8(-128 + 9);
+    const __m256i shift = _mm256_set1_epi8(0x80 - '0'), ten = _mm256_set1_epi8(-128 + 10);
     const __m256i close = _mm256_set1_epi8('}');
+    const __m128i zero = _mm_set1_epi8('0');
     __m256i x = _mm256_loadu_si256((const __m256i *)p), y = _mm256_loadu_si256((const __m256i *)(p + 32));
-    uint64_t ends = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(x, close)) |
-                    (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(y, close)) << 32;
-    uint64_t stop, rest; /* a bit for each byte that is no digit */
+    uint64_t e = _tzcnt_u64((uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(x, close)) |
+                    (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(y, close)) << 32);
+    uint64_t digit = (uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(ten, _mm256_add_epi8(x, shift))) |
+           (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpgt_epi8(ten, _mm256_add_epi8(y, shift))) << 32;
+    /* tzcnt of nothing is 64: what follows is refused before it is used to shift */
+    uint64_t rest, text_px, text_sz, whole_px, part_px, whole_sz, part_sz, size_n;
+    const char *q, *r;
     __m128i digits, low, high;
     __m128d value;
-    uint64_t a, b, c, d, e, whole_px, part_px, whole_sz, part_sz, size_n;
-    x = _mm256_cmpgt_epi8(_mm256_add_epi8(_mm256_sub_epi8(x, zero), shift), nine);
-    y = _mm256_cmpgt_epi8(_mm256_add_epi8(_mm256_sub_epi8(y, zero), shift), nine);
-    stop = (uint32_t)_mm256_movemask_epi8(x) | (uint64_t)(uint32_t)_mm256_movemask_epi8(y) << 32;
-    e = _tzcnt_u64(ends); /* tzcnt of nothing is 64, and shifts count modulo 64: nothing here is undefined */
-    rest = stop & (~0ULL << 7);
-    a = _tzcnt_u64(rest); /* the dot of px */
-    b = _tzcnt_u64(_blsr_u64(rest)); /* its closing quote */
-    if (b > 16) return NULL;
-    rest = stop & (~0ULL << (b + 8));
-    c = _tzcnt_u64(rest); /* the dot of sz */
-    d = _tzcnt_u64(_blsr_u64(rest)); /* its closing quote */
-    if (d - b > 17) return NULL;
-    whole_px = a - 7;
-    part_px = b - a - 1;
-    whole_sz = c - b - 8;
-    part_sz = d - c - 1;
-    size_n = e - d - 6;
-    if (memcmp(p, "{\"px", 4) || memcmp(p + 3, "x\":\"", 4) || p[a] != '.' || memcmp(p + b, "\",\"sz\":\"", 8) ||
-        p[c] != '.' || memcmp(p + d, "\",\"n", 4) || memcmp(p + d + 4, "\":", 2))
-        return NULL;
+    rest = ~digit >> 7;
+    whole_px = _tzcnt_u64(rest);
+    text_px = _tzcnt_u64(_blsr_u64(rest)); /* digits and dot */
+    if (text_px > 9) return NULL;
+    part_px = text_px - whole_px - 1;
+    q = p + 15 + text_px; /* first digit of sz */
+    rest = ~digit >> (15 + text_px);
+    whole_sz = _tzcnt_u64(rest);
+    text_sz = _tzcnt_u64(_blsr_u64(rest));
+    if (text_sz > 9) return NULL;
+    part_sz = text_sz - whole_sz - 1;
+    r = q + text_sz + 6; /* first digit of n */
+    size_n = (uint64_t)(p + e - r);
     if (((whole_px - 1) | (part_px - 1) | (whole_sz - 1) | (part_sz - 1) | (size_n - 1)) > 7) return NULL;
-    low = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(p + 7)), _mm256_castsi256_si128(zero));
-    high = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(p + b + 8)), _mm256_castsi256_si128(zero));
-    low = _mm_shuffle_epi8(low, _mm_load_si128((const __m128i *)hl_align[whole_px - 1][part_px]));
-    high = _mm_shuffle_epi8(high, _mm_load_si128((const __m128i *)hl_align[whole_sz - 1][part_sz]));
+    if (memcmp(p, "{\"px", 4) || memcmp(p + 3, "x\":\"", 4) || p[7 + whole_px] != '.' ||
+        memcmp(q - 8, "\",\"sz\":\"", 8) || q[whole_sz] != '.' || memcmp(r - 6, "\",\"n", 4) || memcmp(r - 2, "\":", 2) ||
+        ~(digit >> (r - p) | ~0ULL << size_n))
+        return NULL;
+    low = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)(p + 7)), zero);
+    high = _mm_sub_epi8(_mm_loadu_si128((const __m128i *)q), zero);
+    low = _mm_shuffle_epi8(low, _mm_loadu_si128((const __m128i *)hl_align[whole_px - 1][part_px]));
+    high = _mm_shuffle_epi8(high, _mm_loadu_si128((const __m128i *)hl_align[whole_sz - 1][part_sz]));
     digits = _mm_maddubs_epi16(_mm_unpacklo_epi64(low, high), _mm_set1_epi16(10 | 1 << 8));
     digits = _mm_madd_epi16(digits, _mm_set1_epi32(100 | 1 << 16));
     digits = _mm_packus_epi32(digits, digits);
@@ -101,10 +102,10 @@ HL_AVX2 static inline const char *hl_level_avx2(const char *p, double *px, doubl
     value = _mm_div_pd(_mm_cvtepi32_pd(digits), _mm_loadh_pd(_mm_load_sd(&hl_pow10[part_px]), &hl_pow10[part_sz]));
     _mm_storel_pd(px, value);
     _mm_storeh_pd(sz, value);
-    if (_tzcnt_u64(stop & (~0ULL << (d + 6))) != e) return NULL;
-    if ((size_n > 1) & (p[d + 6] == '0')) return NULL;
-    *n = p[e - 1] - '0' + ((p[e - 2] - '0') & -(int)(size_n > 1)) * 10;
-    if (size_n > 2) *n = (int64_t)hl_eight((hl_load8(p + d + 6) ^ HL_BYTES('0')) << (64 - 8 * size_n));
+    if (size_n == 1) *n = *r - '0';
+    else if (*r == '0') return NULL;
+    else if (size_n == 2) *n = *r * 10 + r[1] - 11 * '0';
+    else *n = (int64_t)hl_eight((hl_load8(r) ^ HL_BYTES('0')) << (64 - 8 * size_n));
     return p + e + 1;
 }
 
@@ -114,8 +115,9 @@ HL_AVX2 static const char *hl_levels_avx2(const char *p, const char *end, int ro
 }
 #endif
 
-/* Chooses the reader; once, at import. */
-static void hl_levels_init(void) {
+/* Chooses the reader: at import, and again by the tests that prove both equal. Returns whether it is the AVX2 one. */
+static int hl_levels_choose(int portable) {
+    hl_levels = hl_levels_portable;
 #if HL_HAVE_AVX2
     int whole, part, i;
     memset(hl_align, 0x80, sizeof(hl_align));
@@ -125,8 +127,11 @@ static void hl_levels_init(void) {
                 uint8_t from = (uint8_t)(i < whole ? i : i + 1);
                 hl_align[whole - 1][part][8 - whole - part + i] = from;
             }
-    if (hl_cpu_has_avx2()) hl_levels = hl_levels_avx2;
+    if (!portable && hl_cpu_has_avx2()) hl_levels = hl_levels_avx2;
+#else
+    (void)portable;
 #endif
+    return hl_levels != hl_levels_portable;
 }
 
 #endif

@@ -42,11 +42,15 @@ HL_AVX2 static void hl_publish_avx2(double *px, double *sz, int64_t *n, uint8_t 
 }
 #endif
 
-/* Chooses; once, at import. */
-static void hl_publish_init(void) {
+/* Chooses, as hl_levels_choose does. */
+static int hl_publish_choose(int portable) {
+    hl_publish = hl_publish_portable;
 #if HL_HAVE_AVX2
-    if (hl_cpu_has_avx2()) hl_publish = hl_publish_avx2;
+    if (!portable && hl_cpu_has_avx2()) hl_publish = hl_publish_avx2;
+#else
+    (void)portable;
 #endif
+    return hl_publish != hl_publish_portable;
 }
 
 #endif
