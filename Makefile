@@ -1,0 +1,61 @@
+# The one runner that is always there. `make demo` and `make test` are the README's two commands.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml CMakeLists.txt $(shell find src -type f ! -name '*.pyc')
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint checked asan fuzz mutants bench bench-smoke coverage clean
+
+demo: $(VENV)/.installed
+	$(BIN)/hlconn demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "hlconn needs Python 3.11 to 3.13, this is %d.%d: say make PYTHON=python3.12" % v)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python $(SOURCES)
+	$(PIP) install -q .
+	touch $@
+
+$(VENV)/.dev: $(BIN)/python $(SOURCES)
+	$(PIP) install -q '.[dev]'
+	touch $@ $(VENV)/.installed
+
+# cython-lint calls pycodestyle as a program: it has to be on the path.
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint src/hlconn/_core
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --allowlist tools/stubtest-allow.txt \
+		hlconn._core.codec hlconn._core.book hlconn._core.feed hlconn._core.listener
+
+# The same tests on a build with bounds checks, overflow checks and assertions.
+checked: $(VENV)/.dev
+	$(PIP) install -q --no-deps --no-build-isolation --upgrade --target build/checked/site \
+		-C build-dir=build/checked/cmake -C cmake.define.HLCONN_CHECKED=ON .
+	HLCONN_EXPECT_CHECKED=ON PYTHONPATH=build/checked/site $(BIN)/python -m pytest -q
+
+asan: $(VENV)/.dev
+	PYTHON=$(BIN)/python tools/asan.sh
+
+fuzz: $(VENV)/.dev
+	PYTHON=$(BIN)/python tools/fuzz.sh
+
+mutants: $(VENV)/.dev
+	$(BIN)/python tools/mutants.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m pytest benches -q --benchmark-warmup=on --benchmark-columns=median,min,rounds --benchmark-sort=name
+	$(BIN)/python benches/endurance.py
+
+# Each bench once: that it works and that its answers are right, nothing about time.
+bench-smoke: $(VENV)/.dev
+	$(BIN)/python -m pytest benches -q --benchmark-disable
+
+clean:
+	rm -rf build .venv .venv-* .mypy_cache .ruff_cache .pytest_cache .hypothesis
