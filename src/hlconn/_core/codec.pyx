@@ -15,6 +15,8 @@ cdef extern from "levels.h" nogil:
     # A run of levels in today's spelling; see there. The last byte taken is never at or past `end`.
     const char* hl_levels(const char* p, const char* end, int row, Py_ssize_t cap, double* px, double* sz, int64_t* n,
                           Py_ssize_t* count)
+    const char* hl_levels_portable(const char* p, const char* end, int row, Py_ssize_t cap, double* px, double* sz,
+                                   int64_t* n, Py_ssize_t* count)
     int hl_levels_choose(int portable)
     enum: HL_LEVEL_ROOM
 
@@ -242,6 +244,8 @@ cdef DecodeStatus level(Cursor* c, double* px, double* sz, int64_t* n, bint* reo
         p = room
         left = sizeof(room)
     c.p += hl_levels(p, p + left, 0, 1, px, sz, n, &taken) - p
+    if not taken:  # more digits than the AVX2 reader takes
+        c.p += hl_levels_portable(p, p + left, 0, 1, px, sz, n, &taken) - p
     if taken:
         return DECODE_OK
     reordered[0] = True
