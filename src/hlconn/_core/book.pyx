@@ -141,7 +141,8 @@ cdef class Book:
     Source: the venue's docs, WebSocket > Subscriptions, `WsBook` and `WsBbo`; cadences as measured in 2026.
     """
 
-    def __init__(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS, buffer: object = None):
+    # __cinit__: a book that was never made, or made twice, would have pointers to nowhere.
+    def __cinit__(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS, buffer: object = None):
         cdef Py_ssize_t cells
         cdef Py_ssize_t cap
         cdef double* p

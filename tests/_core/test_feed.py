@@ -1,0 +1,736 @@
+"""feed.pyx: one message to one handler, counted; what callbacks may do; what is said about trust."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import captures
+import numpy as np
+import oracles
+import pytest
+from captures import COINS, GREETING, T0, wire
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from hlconn import TRADE_DTYPE, TRADE_USERS_DTYPE, Book, ConfigError, DecodeError, Feed
+
+pytestmark = pytest.mark.usefixtures("reader")
+
+PLAIN = captures.Coin("BTC", "106000", 0, 2)  # numbers of at most 7 digits before and after the point: read fast
+
+
+def plain(shape: str, time_ms: int = T0) -> bytes:
+    return captures.example(shape, PLAIN, time_ms=time_ms)
+
+
+SLOW, FAST, BBO, TRADE, TRADES = plain("slow"), plain("fast"), plain("bbo", T0 + 1), plain("one trade"), plain("trades")
+NONE = {"messages": 0, "bytes": 0, "out_of_order": 0, "fallback": 0, "unrouted": 0, "errors": 0}
+
+
+def rename(message: bytes, coin: str) -> bytes:
+    return message.replace(b'"BTC"', wire(coin))
+
+
+def counted(feed: Feed, channel: str) -> dict[str, int]:
+    """The counters of a channel that are not zero."""
+    return {k: v for k, v in feed.counters[channel].items() if v}
+
+
+# --- routing ------------------------------------------------------------------------------------------------------
+
+
+def test_a_message_goes_to_the_handler_of_its_channel_and_coin() -> None:
+    feed = Feed()
+    got: list[tuple[str, Any]] = []
+    for coin in ("BTC", "ETH"):
+        feed.on_book(coin, lambda book, coin=coin: got.append((coin, book)))  # type: ignore[misc]
+        feed.on_trades(coin, lambda rows, coin=coin: got.append((coin, rows.copy())))  # type: ignore[misc]
+    for message in (SLOW, BBO, FAST, TRADES):
+        feed.on_message(message, recv_ns=7)
+        feed.on_message(rename(message, "ETH"), recv_ns=8)
+    assert [coin for coin, _ in got] == ["BTC", "ETH"] * 4
+    assert [type(x) for _, x in got] == [Book] * 6 + [np.ndarray] * 2
+    assert got[0][1] is got[2][1] is got[4][1] is feed.book("BTC")
+    assert got[1][1] is feed.book("ETH")
+    assert (feed.book("BTC").recv_ns, feed.book("ETH").recv_ns) == (7, 8)
+    assert feed.coins == ("BTC", "ETH")
+
+
+def test_a_book_is_kept_without_a_callback_and_a_callback_may_go() -> None:
+    feed = Feed()
+    book = feed.book("BTC")
+    feed.on_message(SLOW)
+    assert book.seq == 1
+    got: list[Book] = []
+    feed.on_book("BTC", got.append)
+    feed.on_message(BBO)
+    feed.on_book("BTC", None)
+    feed.on_message(BBO)
+    assert (got, book.seq) == ([book], 3)
+    feed.on_trades("BTC", len)
+    feed.on_trades("BTC", None)
+    feed.on_message(TRADE)
+    assert got == [book]
+    assert counted(feed, "trades") == {"messages": 1, "bytes": len(TRADE), "unrouted": 1}
+
+
+def test_a_second_callback_replaces_the_first() -> None:
+    feed = Feed()
+    got: list[int] = []
+    feed.on_book("BTC", lambda _: got.append(1))
+    feed.on_book("BTC", lambda _: got.append(2))
+    feed.on_message(SLOW)
+    assert got == [2]
+
+
+def test_the_book_of_a_coin_is_made_once_with_the_depth_first_asked_for() -> None:
+    feed = Feed()
+    book = feed.book("BTC", 5, feeds=("bbo",))
+    assert (book.depth, book.feeds) == (5, ("bbo",))
+    assert feed.book("BTC") is feed.book("BTC", 5) is book
+    with pytest.raises(ConfigError, match="depth=5"):
+        feed.book("BTC", 6)
+    feed.on_book("ETH", print)
+    assert feed.book("ETH").depth == 20
+    feed.on_trades("SOL", print)
+    assert feed.book("SOL", 3).depth == 3
+
+
+def test_a_dropped_book_is_stale_and_fed_no_more() -> None:
+    feed = Feed()
+    got: list[Book] = []
+    feed.on_book("BTC", got.append)
+    old = feed.book("BTC")
+    feed.on_message(SLOW)
+    feed.drop_book("BTC", "nobody asks")
+    feed.drop_book("ETH", "never known")
+    feed.on_message(BBO)
+    assert (old.seq, old.stale_reason, len(got)) == (1, "nobody asks", 1)
+    assert counted(feed, "bbo") == {"messages": 1, "bytes": len(BBO), "unrouted": 1}
+    assert feed.book("BTC", 3) is not old
+    feed.on_message(SLOW)
+    assert (feed.book("BTC").seq, old.seq) == (1, 1)
+
+
+@pytest.mark.parametrize("coin", ["", 65 * "x", 33 * "é", 7, None])
+def test_a_coin_that_cannot_be_one_is_refused(coin: Any) -> None:
+    feed = Feed()
+    for call in (lambda: feed.book(coin), lambda: feed.on_book(coin, print), lambda: feed.on_trades(coin, print)):
+        with pytest.raises((ConfigError, TypeError)):
+            call()
+    assert feed.coins == ()
+
+
+def test_hundreds_of_coins_are_told_apart() -> None:
+    feed = Feed()
+    rng = Random(1)
+    coins = [f"{c}{i}" for i in range(120) for c in ("A", "@", "xyz:", "ab")]
+    coins += [
+        64 * "x",
+        63 * "x",
+        63 * "x" + "y",
+        "B",
+        "BT",
+        "BTCC",
+        "BTC ",
+        "btc",
+        "É",
+        "e\u0301",
+        "\N{ROCKET}",
+        "\0",
+        'a"b',
+        "a\\b",
+    ]
+    rng.shuffle(coins)
+    got: list[str] = []
+    for coin in coins:  # in between, so that the table grows while it is in use
+        feed.on_trades(coin, lambda _, coin=coin: got.append(coin))  # type: ignore[misc]
+        feed.book(coin, 2)
+        feed.on_message(rename(TRADE, coin))
+        feed.on_message(rename(SLOW, coin))
+    assert got == coins
+    assert feed.coins == tuple(coins)
+    got.clear()
+    rng.shuffle(coins)
+    for coin in coins:
+        feed.on_message(rename(TRADE, coin))
+        feed.on_message(rename(BBO, coin))
+        assert feed.book(coin).seq == 2
+    assert got == coins
+    for coin in ("nobody", "A120", 62 * "x", "a", ""):
+        feed.on_message(rename(TRADE, coin))
+    assert got == coins
+    assert counted(feed, "trades")["unrouted"] == 5 - 1  # the coin without a name is nobody's at all
+    assert counted(feed, "l2Book").keys() == {"messages", "bytes", "fallback"}  # names with escapes
+
+
+@pytest.mark.parametrize("letters", ["x", "@107:", "\0"])
+def test_a_coin_is_not_another_one_that_begins_with_it(letters: str) -> None:
+    names = [(64 * letters)[:size] for size in range(1, 65)]
+    feed = Feed()
+    for name in reversed(names):  # the longer ones stand where the shorter ones would
+        feed.book(name, 1)
+    for i, name in enumerate(names):
+        feed.on_message(captures.wire({"channel": "bbo", "data": {"coin": name, "time": i, "bbo": [None, None]}}), i)
+    assert [feed.book(name).seq for name in names] == 64 * [1]
+    assert [feed.book(name).recv_ns for name in names] == list(range(64))
+
+
+COLLIDING = [("EZSCMKPX", "QYESRSGM"), ("YYZQXIMC", "YXKDGKWU"), ("ZCTZORJZ", "FRUGNCQR"), ("DHRDVYVE", "XPDZFAID")]
+
+
+@pytest.mark.parametrize(("one", "other"), COLLIDING)
+def test_two_coins_of_the_same_hash_are_told_apart(one: str, other: str) -> None:
+    """Names found by search: as long as the hash is FNV-1a of 32 bits, begun with the length, folded by 15."""
+    for known in (one, other):
+        feed = Feed()
+        books = feed.book(known), feed.book("BTC")
+        feed.on_message(rename(SLOW, one))
+        feed.on_message(rename(SLOW, other))
+        assert [b.seq for b in books] == [1, 0]
+        assert counted(feed, "l2Book")["unrouted"] == 1
+        assert [feed.book(c) is books[0] for c in (one, other)].count(True) == 1
+        feed.on_message(rename(BBO, one))
+        feed.on_message(rename(BBO, other))
+        assert (feed.book(one).seq, feed.book(other).seq) in ((2, 1), (1, 2))
+
+
+@pytest.mark.parametrize("coin", COINS, ids=[c.name for c in COINS])
+def test_a_coin_in_any_spelling_reaches_its_handlers(coin: captures.Coin) -> None:
+    feed = Feed()
+    got: list[str] = []
+    feed.on_book(coin.name, lambda book: got.append(book.coin))
+    feed.on_trades(coin.name, lambda rows: got.append(str(len(rows))))
+    rng = Random(coin.name)
+    for _ in range(5):
+        feed.on_message(captures.respell(captures.example("slow", coin), rng))
+        feed.on_message(captures.respell(captures.example("trades", coin), rng))
+    escaped = "".join(f"\\u{ord(c):04x}" for c in coin.name if ord(c) < 0x10000)
+    if len(escaped) == 6 * len(coin.name):
+        feed.on_message(captures.example("slow", coin).replace(wire(coin.name), f'"{escaped}"'.encode()))
+        assert got.pop() == coin.name
+    assert got == [coin.name, "7"] * 5
+    assert feed.counters["l2Book"]["unrouted"] == feed.counters["trades"]["unrouted"] == 0
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda m: np.frombuffer(m, np.uint8)])
+def test_any_contiguous_bytes_are_a_message(kind: Callable[[bytes], Any]) -> None:
+    feed = Feed()
+    feed.book("BTC")
+    feed.on_message(kind(SLOW), 3)
+    assert (feed.book("BTC").seq, feed.book("BTC").recv_ns) == (1, 3)
+
+
+def test_what_is_no_contiguous_memory_is_no_message() -> None:
+    feed = Feed()
+    with pytest.raises(BufferError):
+        feed.on_message(memoryview(SLOW)[::2])
+    with pytest.raises(TypeError):
+        feed.on_message(SLOW.decode())  # type: ignore[arg-type]
+    assert feed.counters["other"] == feed.counters["l2Book"] == NONE
+
+
+# --- other channels -----------------------------------------------------------------------------------------------
+
+
+def test_other_channels_are_counted_by_name_and_handed_on_as_they_came() -> None:
+    feed = Feed()
+    got: list[tuple[str, bytes]] = []
+    feed.on_raw(lambda channel, message: got.append((channel, message)))
+    frames = [m for m in captures.control(Random(1)) if m != GREETING]
+    for frame in frames * 2:
+        feed.on_message(memoryview(frame))
+    assert [m for _, m in got] == frames * 2
+    assert all(type(m) is bytes and type(c) is str for c, m in got)
+    assert feed.other_channels == dict.fromkeys([oracles.load(m)["channel"] for m in frames], 2)
+    assert counted(feed, "other") == {"messages": 2 * len(frames), "bytes": 2 * sum(map(len, frames))}
+    feed.on_raw(None)
+    feed.on_message(frames[0])
+    assert len(got) == 2 * len(frames)
+    feed.other_channels.clear()  # a copy
+    assert feed.other_channels["pong"] == 3
+
+
+def test_the_name_of_a_channel_is_text_whatever_its_spelling() -> None:
+    feed = Feed()
+    got: list[str] = []
+    feed.on_raw(lambda channel, _: got.append(channel))
+    for name in (b"\xc5\x81", b"\\u0141", b"\xff", b"", b"p\\/\\n", b"l2Book2", b"bb", b"Trades"):
+        feed.on_message(b'{"channel":"' + name + b'","data":{"coin":"BTC"}}')
+    assert got == ["Ł", "Ł", "\ufffd", "", "p/\n", "l2Book2", "bb", "Trades"]
+
+
+def test_only_64_names_of_channels_are_remembered() -> None:
+    feed = Feed()
+    for i in range(100):
+        feed.on_message(b'{"channel":"c%d"}' % i)
+    feed.on_message(b'{"channel":"c5"}')
+    assert feed.other_channels == {f"c{i}": 1 + (i == 5) for i in range(64)}
+    assert feed.counters["other"]["messages"] == 101
+
+
+def test_the_venues_greeting_is_no_error() -> None:
+    feed = Feed()
+    feed.on_raw(lambda *_: pytest.fail("not a message of a channel"))
+    feed.book("BTC").apply(SLOW)
+    feed.on_message(GREETING)
+    feed.on_message(bytearray(GREETING))
+    assert counted(feed, "other") == {"messages": 2, "bytes": 2 * len(GREETING)}
+    assert not feed.book("BTC").stale
+    for other in (GREETING[:-1], GREETING + b" ", GREETING.lower()):
+        with pytest.raises(DecodeError):
+            feed.on_message(other)
+    assert feed.counters["other"]["errors"] == 3
+
+
+# --- counters -----------------------------------------------------------------------------------------------------
+
+
+def test_every_message_is_counted_once_under_what_became_of_it() -> None:
+    feed = Feed()
+    feed.book("BTC")
+    feed.on_trades("BTC", len)
+    respelled = captures.respell(SLOW, Random(1), escapes=False)
+    script: list[tuple[bytes, str, str | None]] = [
+        (SLOW, "l2Book", None),
+        (FAST, "l2Book", None),
+        (respelled, "l2Book", "fallback"),
+        (plain("slow", T0 - 1), "l2Book", "out_of_order"),
+        (rename(SLOW, "ETH"), "l2Book", "unrouted"),
+        (SLOW[:-2], "l2Book", "errors"),
+        (b'{"channel":"l2Book","data":{"time":1', "l2Book", "errors"),
+        (b'{"channel":"l2Book"}', "l2Book", "errors"),
+        (BBO, "bbo", None),
+        (captures.respell(BBO, Random(1)), "bbo", "fallback"),
+        (plain("bbo", T0 - 1), "bbo", "out_of_order"),
+        (rename(BBO, "ETH"), "bbo", "unrouted"),
+        (BBO[:-2], "bbo", "errors"),
+        (TRADES, "trades", None),
+        (captures.example("no trades"), "trades", None),
+        (captures.respell(TRADES, Random(1)), "trades", "fallback"),
+        (rename(TRADES, "ETH"), "trades", "unrouted"),
+        (TRADES[:-3], "trades", "errors"),
+        (b'{"channel":"pong"}', "other", None),
+        (b'{"channel":"pong"', "other", "errors"),
+        (b"", "other", "errors"),
+        (b"\x00", "other", "errors"),
+    ]
+    want = {channel: dict(NONE) for channel in ("l2Book", "bbo", "trades", "other")}
+    for _ in range(2):
+        for message, channel, event in script:
+            want[channel]["messages"] += 1
+            want[channel]["bytes"] += len(message)
+            if event is not None:
+                want[channel][event] += 1
+            try:
+                feed.on_message(message)
+            except DecodeError:
+                assert event == "errors"
+            else:
+                assert event != "errors"
+            assert feed.counters == want, message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"channel":', b'"channel": '),
+        (b',"data":', b', "data":'),
+        (b'{"coin":"BTC","time":1', b'{"time":1,"coin":"BTC"'),
+        (b'"coin":"BTC"', b'"coin":"\\u0042TC"'),
+        (b'{"px":"1.5","sz":"2.0","n":3}', b'{"n":3,"px":"1.5","sz":"2.0"}'),
+        (b'{"px":"1.5","sz":"2.0","n":3}', b'{"px":"1.5","sz":"2.0","n": 3}'),
+        (b'{"px":"1.5","sz":"2.0","n":3}', b'{"px":1.5,"sz":"2.0","n":3}'),
+        (b'{"px":"1.5","sz":"2.0","n":3}', b'{"px":"1.5","sz":"2.0","n":3,"c":null}'),
+    ],
+)
+@pytest.mark.parametrize("channel", ["l2Book", "bbo"])
+def test_a_message_not_in_todays_spelling_is_counted_as_fallback(channel: str, old: bytes, new: bytes) -> None:
+    level = b'{"px":"1.5","sz":"2.0","n":3}'
+    values = b'"levels":[[' + level + b"],[]]" if channel == "l2Book" else b'"bbo":[' + level + b",null]"
+    message = b'{"channel":"' + channel.encode() + b'","data":{"coin":"BTC","time":1,' + values + b"}}"
+    feed = Feed()
+    feed.book("BTC")
+    feed.on_message(message)
+    assert feed.counters[channel]["fallback"] == 0
+    assert old in message
+    feed.on_message(message.replace(old, new))
+    assert feed.counters[channel]["fallback"] == 1
+    assert feed.book("BTC").best_bid == 1.5
+
+
+@pytest.mark.parametrize("n", ["0", "7", "12345678", "123456789", "999999999999999999"])
+@pytest.mark.parametrize("sz", ["0.0", "1234.5678", "2992.33481", "9999999.9999999"])
+@pytest.mark.parametrize("shape", ["l2Book", "bbo"])
+def test_numbers_of_up_to_seven_digits_on_either_side_need_no_fallback(shape: str, sz: str, n: str) -> None:
+    level = f'{{"px":"{sz.replace("0.0", "1.0")}","sz":"{sz}","n":{n}}}'
+    values = f'"levels":[[{level}],[]]' if shape == "l2Book" else f'"bbo":[{level},null]'
+    feed = Feed()
+    book = feed.book("BTC")
+    feed.on_message(f'{{"channel":"{shape}","data":{{"coin":"BTC","time":1,{values}}}}}'.encode())
+    assert (book.sz[0, 0], book.n[0, 0]) == (float(sz), int(n))
+    assert counted(feed, shape).keys() == {"messages", "bytes"}
+
+
+@pytest.mark.parametrize("shape", ["with spread", "fast", "with unknown keys"])
+def test_further_keys_of_the_data_need_no_fallback(shape: str) -> None:
+    feed = Feed()
+    feed.book("BTC")
+    feed.on_message(plain(shape))
+    assert counted(feed, "l2Book").keys() == {"messages", "bytes"}
+
+
+# --- bad messages -------------------------------------------------------------------------------------------------
+
+
+def two_live_books() -> tuple[Feed, Book, Book]:
+    feed = Feed()
+    books = feed.book("BTC"), feed.book("ETH")
+    feed.on_trades("BTC", len)
+    feed.on_message(SLOW)
+    feed.on_message(rename(SLOW, "ETH"))
+    assert not books[0].stale
+    assert not books[1].stale
+    return feed, *books
+
+
+@pytest.mark.parametrize(
+    ("message", "stale"),
+    [
+        (SLOW[:-1], (True, False)),
+        (BBO[:-1], (True, False)),
+        (rename(BBO, "ETH")[:-1], (False, True)),
+        (TRADES[:-1], (False, False)),
+        (rename(SLOW, "SOL")[:-1], (False, False)),  # of nobody: not read
+        (b'{"channel":"l2Book","data":{"coin":7}}', (True, True)),
+        (b'{"channel":"l2Book"', (True, True)),
+        (b"garbage", (True, True)),
+    ],
+)
+def test_a_bad_message_makes_stale_the_book_it_was_for_or_all_when_that_cannot_be_told(
+    message: bytes, stale: tuple[bool, bool]
+) -> None:
+    feed, one, other = two_live_books()
+    before = one.px.copy(), other.px.copy()
+    if message.startswith(b'{"channel":"l2Book","data":{"coin":"SOL"'):
+        feed.on_message(message)
+    else:
+        with pytest.raises(DecodeError):
+            feed.on_message(message)
+    assert (one.stale, other.stale) == stale
+    np.testing.assert_array_equal((one.px, other.px), before)
+    feed.on_message(SLOW)
+    feed.on_message(rename(SLOW, "ETH"))
+    assert not one.stale
+    assert not other.stale
+
+
+@given(st.lists(st.tuples(st.sampled_from([SLOW, FAST, BBO, TRADES, GREETING]), st.integers(0, 2**32)), max_size=6))
+def test_whatever_arrives_only_decode_errors_leave_and_the_feed_goes_on(script: list[tuple[bytes, int]]) -> None:
+    feed, book, _ = two_live_books()
+    for message, seed in script:
+        before = book.px.tobytes(), book.sz.tobytes(), book.n.tobytes(), book.seq
+        try:
+            feed.on_message(captures.damaged(message, Random(seed)))
+        except DecodeError:
+            assert before == (book.px.tobytes(), book.sz.tobytes(), book.n.tobytes(), book.seq)
+    feed.mark_stale("lost")
+    feed.on_message(SLOW)
+    fresh = Book("BTC")
+    fresh.apply(SLOW)
+    np.testing.assert_array_equal(book.px, fresh.px)
+    assert not book.stale
+
+
+# --- callbacks ----------------------------------------------------------------------------------------------------
+
+
+class Mine(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [ValueError, Mine, KeyboardInterrupt, DecodeError("x", 0, b"", "mine")])
+@pytest.mark.parametrize(("message", "failed"), [(SLOW, "l2Book"), (BBO, "bbo"), (TRADE, "trades")])
+def test_what_a_callback_raises_passes_through_and_the_feed_goes_on(
+    error: type[BaseException] | BaseException, message: bytes, failed: str
+) -> None:
+    feed = Feed()
+    calls: list[Any] = []
+
+    def callback(what: Any) -> None:
+        calls.append(what)
+        raise error
+
+    feed.on_book("BTC", callback)
+    feed.on_trades("BTC", callback)
+    assert feed.failed is None
+    for i in range(3):
+        with pytest.raises(error if isinstance(error, type) else type(error)):
+            feed.on_message(message)
+        assert feed.failed == (failed, "BTC")
+        assert len(calls) == i + 1
+    assert counted(feed, failed) == {"messages": 3, "bytes": 3 * len(message)}  # no fault of the message
+    if failed != "trades":
+        assert feed.book("BTC").seq == 3
+    feed.on_message(b'{"channel":"pong"}')
+    assert feed.failed is None
+    with pytest.raises(DecodeError):
+        feed.on_message(b"bad")
+    assert feed.failed is None
+    feed.on_book("BTC", None)
+    feed.on_trades("BTC", None)
+    feed.on_message(message)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("message", [SLOW, BBO, TRADE, b'{"channel":"pong"}'])
+@pytest.mark.parametrize("inner", [SLOW, TRADE, b'{"channel":"pong"}', b"bad"])
+def test_a_message_from_within_a_callback_is_refused(message: bytes, inner: bytes) -> None:
+    feed = Feed()
+    caught: list[str] = []
+
+    def callback(*_: Any) -> None:
+        with pytest.raises(RuntimeError, match="from within a callback") as info:
+            feed.on_message(inner)
+        caught.append(str(info.value))
+
+    feed.on_book("BTC", callback)
+    feed.on_trades("BTC", callback)
+    feed.on_raw(callback)
+    feed.on_message(message)
+    assert len(caught) == 1
+    assert sum(c["messages"] for c in feed.counters.values()) == 1
+    feed.on_message(message)
+    assert len(caught) == 2
+
+
+def test_a_raw_callback_that_raises_leaves_the_feed_usable() -> None:
+    feed = Feed()
+    feed.on_raw(lambda *_: 1 / 0)
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            feed.on_message(b'{"channel":"pong"}')
+    assert feed.failed is None
+
+
+def test_a_callback_may_change_who_listens() -> None:
+    feed = Feed()
+    got: list[str] = []
+
+    def once(book: Book) -> None:
+        got.append("once")
+        feed.on_book("BTC", None)
+        for i in range(50):  # the table of coins grows under the callback
+            feed.book(f"C{i}")
+        gc.collect()
+
+    feed.on_book("BTC", once)
+    feed.on_message(SLOW)
+    feed.on_message(SLOW)
+    feed.on_message(rename(SLOW, "C49"))
+    assert got == ["once"]
+    assert feed.book("C49").seq == 1
+
+    def drop(book: Book) -> None:
+        feed.drop_book("BTC", "dropped")
+        gc.collect()
+        got.append(repr(book))
+
+    feed.on_book("BTC", drop)
+    feed.on_message(SLOW)
+    assert "dropped" in got[1]
+
+
+def test_what_a_callback_returns_is_let_go() -> None:
+    feed = Feed()
+    token = object()
+    feed.on_book("BTC", lambda _: token)
+    before = sys.getrefcount(token)
+    for _ in range(100):
+        feed.on_message(SLOW)
+    assert sys.getrefcount(token) == before
+
+
+# --- trades -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("users", [False, True])
+def test_trades_are_a_structured_array_of_the_documented_layout(users: bool) -> None:
+    feed = Feed(trade_users=users)
+    got: list[NDArray[np.void]] = []
+    feed.on_trades("BTC", got.append)
+    feed.on_message(TRADES)
+    want = oracles.read_trades(TRADES, users=users)[1]
+    assert got[0].dtype == (TRADE_USERS_DTYPE if users else TRADE_DTYPE)
+    assert not got[0].flags.writeable
+    for field in want.dtype.names or ():
+        np.testing.assert_array_equal(got[0][field], want[field])
+    with pytest.raises(ValueError, match="read-only"):
+        got[0]["px"] = 0
+
+
+def test_a_view_is_made_once_for_each_number_of_trades_and_reused() -> None:
+    feed = Feed()
+    got: list[NDArray[np.void]] = []
+    feed.on_trades("BTC", got.append)
+    one, other = captures.example("trades", seed=1), captures.example("trades", seed=2)
+    feed.on_message(one)
+    first = got[0].copy()
+    feed.on_message(TRADE)
+    feed.on_message(other)
+    assert got[2] is got[0]
+    assert got[1] is not got[0]
+    assert len(got[1]) == 1
+    np.testing.assert_array_equal(got[0]["px"], oracles.read_trades(other)[1]["px"])
+    assert not np.array_equal(first["px"], got[0]["px"])
+    feed.on_trades("ETH", got.append)
+    feed.on_message(rename(one, "ETH"))
+    assert got[3] is got[0]  # one room for all coins
+
+
+@pytest.mark.parametrize("users", [False, True])
+def test_any_number_of_trades_is_read_and_an_old_view_stays_readable(users: bool) -> None:
+    feed = Feed(trade_users=users)
+    got: list[NDArray[np.void]] = []
+    feed.on_trades("BTC", got.append)
+    feed.on_message(TRADES)
+    old = got[0]
+    for count in (63, 64, 65, 130, 131, 1, 3000, 64, 6001):
+        message = captures.trades(Random(count), COINS[0], T0, count=count)
+        feed.on_message(message)
+        want = oracles.read_trades(message, users=users)[1]
+        assert len(got[-1]) == count
+        for field in want.dtype.names or ():
+            assert got[-1][field].tobytes() == want[field].tobytes()
+        gc.collect()
+    assert len(old) == 7
+    assert (old["px"] > 0).all()
+
+
+def test_a_bad_trades_message_reaches_nobody_and_the_next_is_read_whole() -> None:
+    feed = Feed()
+    got: list[int] = []
+    feed.on_trades("BTC", lambda rows: got.append(len(rows)))
+    many = captures.trades(Random(1), COINS[0], T0, count=500)
+    for bad in (many[:-1], many[: len(many) // 2], many.replace(b'"side":"A"', b'"side":"C"', 1)):
+        with pytest.raises(DecodeError):
+            feed.on_message(bad)
+    feed.on_message(many)
+    assert got == [500]
+
+
+# --- trust --------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_link_begins_every_book_anew_and_a_doubt_does_not() -> None:
+    feed, one, other = two_live_books()
+    feed.mark_stale("link lost")
+    assert (one.stale_reason, other.stale_reason) == ("link lost", "link lost")
+    assert one.times_ms == {}
+    feed.on_message(captures.example("slow", time_ms=T0 - 5000))
+    assert not one.stale
+    assert other.stale
+    feed.mark_stale("doubt", restart=False)
+    assert one.times_ms == {"slow": T0 - 5000}
+    assert one.stale_reason == "doubt"
+
+
+def test_a_periodic_feed_that_is_silent_makes_its_book_stale_until_it_speaks() -> None:
+    feed = Feed()
+    book = feed.book("BTC", feeds=("bbo", "fast", "slow"))
+    only_bbo = feed.book("ETH", feeds=("bbo",))
+    lost = feed.book("SOL")
+    feed.on_message(SLOW, recv_ns=1000)
+    feed.on_message(FAST, recv_ns=1000)
+    feed.on_message(rename(BBO, "ETH"), recv_ns=1000)
+    assert feed.mark_silent(1100, slow_ns=1000, fast_ns=100) == 0
+    assert feed.mark_silent(1101, slow_ns=1000, fast_ns=100) == 1
+    assert (book.stale, book.stale_reason) == (True, "fast feed silent")
+    assert feed.mark_silent(2001, slow_ns=1000, fast_ns=100) == 1
+    assert book.stale_reason == "slow feed silent and fast feed silent"
+    feed.on_message(FAST, recv_ns=2002)
+    assert book.stale_reason == "slow feed silent"
+    feed.on_message(BBO, recv_ns=2003)
+    assert book.stale
+    feed.on_message(SLOW, recv_ns=2004)
+    assert [book.stale, book.stale_reason] == [False, None]
+    assert feed.mark_silent(2100, slow_ns=1000, fast_ns=100) == 0
+    assert feed.mark_silent(10**9, slow_ns=1000, fast_ns=100) == 1
+    assert not only_bbo.stale  # silence of bbo alone proves nothing
+    assert lost.stale_reason == "nothing received yet"
+
+
+def test_a_feed_never_heard_since_the_book_was_live_is_silent_too() -> None:
+    feed = Feed()
+    book = feed.book("BTC", feeds=("fast", "slow"))
+    feed.on_message(SLOW, recv_ns=1000)
+    assert feed.mark_silent(1100, slow_ns=10_000, fast_ns=100) == 0
+    assert feed.mark_silent(1101, slow_ns=10_000, fast_ns=100) == 1
+    assert book.stale_reason == "fast feed silent"
+    feed.mark_stale("link lost")
+    assert feed.mark_silent(9999, slow_ns=1, fast_ns=1) == 0  # lost already: that is the reason
+    assert book.stale_reason == "link lost"
+    feed.on_message(SLOW, recv_ns=10_000)
+    assert not book.stale
+
+
+def test_a_late_message_does_not_end_silence() -> None:
+    feed = Feed()
+    book = feed.book("BTC", feeds=("slow",))
+    feed.on_message(SLOW, recv_ns=1000)
+    feed.mark_silent(5000, slow_ns=1000, fast_ns=1000)
+    feed.on_message(captures.example("slow", time_ms=T0 - 1), recv_ns=5000)
+    assert book.stale_reason == "slow feed silent"
+
+
+# --- bursts -------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_burst_is_told_to_those_who_asked() -> None:
+    feed = Feed()
+    got: list[int] = []
+    assert not feed.wants_burst_end
+    feed.on_burst(lambda: got.append(1))
+    assert feed.wants_burst_end
+    feed.on_burst_end()
+    assert got == [1]
+    feed.on_burst(None)
+    assert not feed.wants_burst_end
+
+
+# --- a whole session ----------------------------------------------------------------------------------------------
+
+
+def test_a_session_of_all_coins_ends_with_the_books_of_the_oracle() -> None:
+    feed = Feed()
+    folds = {coin.name: oracles.Fold() for coin in COINS}
+    trades = {coin.name: 0 for coin in COINS}
+
+    def count(name: str, size: int) -> None:
+        trades[name] += size
+
+    for coin in COINS:
+        feed.book(coin.name, 30)
+        feed.on_trades(coin.name, lambda rows, name=coin.name: count(name, len(rows)))  # type: ignore[misc]
+    rng = Random(8)
+    for message in captures.stream(8, 2):
+        try:
+            read = oracles.read_book(message)
+            folds[read.coin].apply(read)
+        except oracles.Refused:
+            pass
+        feed.on_message(captures.respell(message, rng) if rng.random() < 0.2 and message != GREETING else message)
+    for coin in COINS:
+        want = oracles.arrays(folds[coin.name].sides(), 30)
+        book = feed.book(coin.name)
+        for name in ("px", "sz", "n", "count"):
+            np.testing.assert_array_equal(getattr(book, name), getattr(want, name), err_msg=f"{coin.name} {name}")
+        assert book.beyond == want.beyond
+        assert trades[coin.name] == 2 * (1 + 7 + 5 + 90)
+    assert feed.counters["trades"]["messages"] == 2 * 5 * len(COINS)
+    assert {feed.counters[c]["errors"] for c in ("l2Book", "bbo", "trades", "other")} == {0}

@@ -1,0 +1,108 @@
+"""Plants each bug of tests/mutants/*.patch, builds, and runs the tests of the compiled core: each has to be caught.
+
+    python tools/mutants.py [names ...]        exit status 1 if a patch does not apply, does not build, or survives
+
+A patch is `git apply`-able from the root of the repository, with as little context as it takes; its first line says
+what it breaks. One copy of the tree and one build folder serve all of them: only what a patch touches is built again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PATCHES = ROOT / "tests" / "mutants"
+LEFT_OUT = shutil.ignore_patterns("build", "dist", ".*", "__pycache__", "docs", "benches")
+
+
+def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([str(c) for c in command], cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+class Workshop:
+    """A copy of the tree that is built and tested apart from the installed hlconn."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree, self.site, self.cmake = folder / "tree", folder / "site", folder / "cmake"
+        shutil.rmtree(self.tree, ignore_errors=True)
+        shutil.rmtree(self.site, ignore_errors=True)
+        # copyfile: with new times of change, or what the last run built from a planted bug would pass for up to date
+        shutil.copytree(ROOT, self.tree, ignore=LEFT_OUT, copy_function=shutil.copyfile)
+        shared = ROOT.parent / "shared"
+        if shared.is_dir() and not (folder / "shared").exists():
+            (folder / "shared").symlink_to(shared)
+
+    def build(self) -> str:
+        """Builds and installs; what went wrong, or nothing."""
+        # no link-time optimisation: one minute less for all of them
+        options = [f"build-dir={self.cmake}", "cmake.define.HLCONN_LTO=OFF", "install.strip=false"]
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--upgrade"]
+        done = run(*pip, "--target", self.site, *[x for o in options for x in ("-C", o)], ".", cwd=self.tree)
+        if done.returncode:
+            return done.stdout + done.stderr
+        shutil.copy(ROOT / "tools" / "asan_sitecustomize.py", self.site / "sitecustomize.py")
+        return ""
+
+    def test(self) -> subprocess.CompletedProcess[str]:
+        env = os.environ | {"PYTHONPATH": str(self.site), "PYTHONDONTWRITEBYTECODE": "1", "HLCONN_HYPOTHESIS": "first"}
+        return run(sys.executable, "-m", "pytest", "tests/_core", "-x", "-q", "--no-header", cwd=self.tree, env=env)
+
+
+def files_of(patch: str) -> list[str]:
+    return re.findall(r"^\+\+\+ b/(\S+)", patch, re.MULTILINE)
+
+
+def why(done: subprocess.CompletedProcess[str]) -> str:
+    """Which test failed, or in which one the process died."""
+    if failed := re.findall(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE):
+        return failed[0].removeprefix("tests/_core/")
+    test = re.search(r"line \d+ in (test_\w+)", done.stderr)
+    where = test[1] if test else (done.stdout + done.stderr).strip()[-300:]
+    return f"exit status {done.returncode}, {where}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", help="patches to plant, without .patch; all by default")
+    parser.add_argument("--folder", type=Path, default=ROOT / "build" / "mutants", help="where to build")
+    options = parser.parse_args()
+    patches = sorted(PATCHES.glob("*.patch"))
+    if options.names:
+        patches = [PATCHES / f"{name}.patch" for name in options.names]
+    began = time.monotonic()
+    workshop = Workshop(options.folder.resolve())
+    if problem := workshop.build():
+        sys.exit(f"the sources as they are do not build:\n{problem}")
+    clean = workshop.test()
+    if clean.returncode:
+        sys.exit(f"the tests fail without any planted bug: {why(clean)}")
+    bad = 0
+    for path in patches:
+        started = time.monotonic()
+        text = path.read_text()
+        applied = run("git", "apply", "-p1", "--unidiff-zero", path, cwd=workshop.tree)
+        if applied.returncode:
+            verdict, detail = "DOES NOT APPLY", applied.stderr.strip()
+        else:
+            if problem := workshop.build():
+                verdict, detail = "DOES NOT BUILD", problem[-600:]
+            else:
+                done = workshop.test()
+                verdict, detail = ("caught", why(done)) if done.returncode else ("SURVIVED", text.splitlines()[0])
+            for name in files_of(text):
+                shutil.copyfile(ROOT / name, workshop.tree / name)  # and a new time of change: it is built again
+        bad += verdict != "caught"
+        print(f"{path.stem:28} {verdict:8} {time.monotonic() - started:5.1f} s  {detail}", flush=True)
+    print(f"{len(patches) - bad} of {len(patches)} planted bugs caught in {time.monotonic() - began:.0f} s")
+    return 1 if bad or not patches else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
