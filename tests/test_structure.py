@@ -23,6 +23,7 @@ PACKAGE = ROOT / "src" / "hlconn"
 RANKS: list[list[str]] = [
     ["errors"],
     ["types", "config"],
+    ["instruments"],
     ["_core._build", "_core.cursor", "_core.codec", "_core.book", "_core.feed", "_core.listener"],
     ["session.link", "session.pylistener", "session.driver"],
     ["market"],

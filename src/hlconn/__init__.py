@@ -1,6 +1,7 @@
 """hlconn: see and trade Hyperliquid from Python, with the hot path compiled.
 
-Level 0, synchronous: `Book`, `Feed`. Level 1, asyncio: `connect`. Everything else is reached from these.
+Level 0, synchronous: `Book`, `Feed`, `Instruments`, `Order`. Level 1, asyncio: `connect`. Everything else is reached
+from these.
 """
 
 from __future__ import annotations
@@ -10,8 +11,35 @@ from typing import TYPE_CHECKING, Any
 from ._core.book import Book
 from ._core.feed import Feed
 from .config import Endpoints, Network, SessionConfig
-from .errors import Closed, ConfigError, DecodeError, HlconnError, LinkDown, NotSent, SubscriptionRefused
-from .types import ASK, BID, FEEDS, TRADE_DTYPE, TRADE_USERS_DTYPE, Grade, Side
+from .errors import (
+    Closed,
+    ConfigError,
+    DecodeError,
+    HlconnError,
+    InvalidOrder,
+    LinkDown,
+    NotSent,
+    SubscriptionRefused,
+    UnknownCoin,
+)
+from .instruments import Instrument, Instruments, MarketKind
+from .types import (
+    ASK,
+    BID,
+    FEEDS,
+    TRADE_DTYPE,
+    TRADE_USERS_DTYPE,
+    Builder,
+    Cloid,
+    Grade,
+    Grouping,
+    Order,
+    Priority,
+    Side,
+    Tif,
+    Tpsl,
+    Trigger,
+)
 
 if TYPE_CHECKING:
     from . import sim
@@ -25,21 +53,34 @@ __all__ = [
     "TRADE_DTYPE",
     "TRADE_USERS_DTYPE",
     "Book",
+    "Builder",
     "Client",
+    "Cloid",
     "Closed",
     "ConfigError",
     "DecodeError",
     "Endpoints",
     "Feed",
     "Grade",
+    "Grouping",
     "HlconnError",
+    "Instrument",
+    "Instruments",
+    "InvalidOrder",
     "LinkDown",
     "LinkState",
+    "MarketKind",
     "Network",
     "NotSent",
+    "Order",
+    "Priority",
     "SessionConfig",
     "Side",
     "SubscriptionRefused",
+    "Tif",
+    "Tpsl",
+    "Trigger",
+    "UnknownCoin",
     "connect",
     "sim",
 ]

@@ -1,7 +1,7 @@
 """The error tree. Each class answers first: may my order be live?
 
-`NotSent`: nothing left this machine.  The classes of the trading half (refused, outcome unknown) come
-with it; what is here is what a market-data user can meet.
+`NotSent`: nothing left this machine.  The classes for what did leave it (refused, outcome unknown) come with trading;
+what is here is what a user of market data, or of orders not yet sent, can meet.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "HlconnError",
+    "InvalidOrder",
     "LinkDown",
     "NotSent",
     "SubscriptionRefused",
+    "UnknownCoin",
 ]
 
 _EXCERPT_BYTES = 80
@@ -29,6 +31,28 @@ class ConfigError(HlconnError):
 
 class NotSent(HlconnError):
     """Nothing left this machine: no order of yours can be live because of this call."""
+
+
+class InvalidOrder(NotSent):
+    """A value that the venue would refuse, or that would not mean what it says.
+
+    nearest: the closest valid px or sz, below and above, as wire text; only one where the other would be zero,
+    empty where no number would help.
+    """
+
+    def __init__(self, message: str, nearest: tuple[str, ...] = ()) -> None:
+        super().__init__(message, nearest)
+        self.message, self.nearest = message, nearest
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UnknownCoin(InvalidOrder, KeyError):
+    """No instrument goes by this name: misspelt, ambiguous, or disabled because its metadata is odd.
+
+    Also a KeyError, for it is what a mapping raises. The message says which of the three it is.
+    """
 
 
 class LinkDown(NotSent):

@@ -1,12 +1,37 @@
-"""Values that strategies hold: sides, feeds, and the layout of a trade."""
+"""Values that strategies hold: sides, orders, client order ids, feeds, and the layout of a trade."""
 
 from __future__ import annotations
 
-from enum import IntEnum
+import os
+import re
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from enum import IntEnum, StrEnum
+from operator import index
+from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["ASK", "BID", "FEEDS", "TRADE_DTYPE", "TRADE_USERS_DTYPE", "Grade", "Side"]
+from .errors import InvalidOrder
+
+__all__ = [
+    "ASK",
+    "BID",
+    "FEEDS",
+    "TRADE_DTYPE",
+    "TRADE_USERS_DTYPE",
+    "Builder",
+    "Cloid",
+    "Grade",
+    "Grouping",
+    "Number",
+    "Order",
+    "Priority",
+    "Side",
+    "Tif",
+    "Tpsl",
+    "Trigger",
+]
 
 #: Rows of every two-sided array: bids are row 0, asks row 1.
 BID, ASK = 0, 1
@@ -50,3 +75,308 @@ TRADE_DTYPE = np.dtype(_TRADE_FIELDS, align=True)
 
 #: The same with the addresses of both parties, "0x" and 40 hex digits; empty where the venue left them out.
 TRADE_USERS_DTYPE = np.dtype([*_TRADE_FIELDS, ("buyer", "S42"), ("seller", "S42")], align=True)
+
+#: A price or a size. A float means the shortest decimal that reads back as it (its `repr`).
+Number: TypeAlias = int | str | Decimal | float
+
+# more than any market needs; it bounds the work that one value can cause
+_MAX_WHOLE_DIGITS = 32
+_MAX_TEXT = 400
+_LIMIT = 10**_MAX_WHOLE_DIGITS
+_NUMERAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+
+
+def read_number(value: Number, name: str) -> tuple[str, str]:
+    """The exact digits before and after the decimal point, without idle zeros: "0.250" -> ("0", "25").
+
+    Text may have an exponent, but no blanks, underscores or digits of other scripts. TypeError for what is no
+    number (bool included); InvalidOrder for NaN, infinity, what is below zero and what has too many digits.
+    """
+    if isinstance(value, str):
+        text: str = value
+    elif type(value) is int and 0 <= value < _LIMIT:
+        return str(value), ""
+    elif isinstance(value, float):
+        text = float.__repr__(value)  # numpy's float64 is a float whose own repr is "np.float64(1.5)"
+    elif isinstance(value, Decimal):
+        text = str(value)
+    else:
+        text = _int_text(value, name)
+    whole, _, fraction = text.partition(".")
+    if not whole.isdigit() or not (fraction.isdigit() or not fraction) or not text.isascii() or len(text) > _MAX_TEXT:
+        whole, fraction = _read_any(text, name)
+    if whole[0] == "0":
+        whole = whole.lstrip("0") or "0"
+    if len(whole) > _MAX_WHOLE_DIGITS:
+        raise InvalidOrder(f"{name} has too many digits: it must be below 1e{_MAX_WHOLE_DIGITS}")
+    return whole, fraction.rstrip("0")
+
+
+def _int_text(value: object, name: str) -> str:
+    try:
+        number = None if isinstance(value, bool) else index(value)  # type: ignore[arg-type]  # numpy's integers too
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{name} must be an int, str, Decimal or float, not {type(value).__name__}")
+    return str(min(max(number, -_LIMIT), _LIMIT))  # str() of an int of thousands of digits raises on its own
+
+
+def _read_any(text: str, name: str) -> tuple[str, str]:
+    if len(text) > _MAX_TEXT:
+        raise InvalidOrder(f"{name} has too many digits: {len(text)} characters")
+    if not _NUMERAL.fullmatch(text):
+        raise InvalidOrder(f"{name} must be a finite decimal number like 98450 or '0.01', not {text!r}")
+    number = Decimal(text)
+    if number < 0:
+        raise InvalidOrder(f"{name} must not be below zero: it is {text}. The direction is the order's side")
+    if number.adjusted() >= _MAX_WHOLE_DIGITS:
+        raise InvalidOrder(f"{name} has too many digits: {text} is not below 1e{_MAX_WHOLE_DIGITS}")
+    if number.adjusted() < -_MAX_TEXT:
+        raise InvalidOrder(f"{name} has too many digits: {text}")
+    whole, _, fraction = format(number.copy_abs(), "f").partition(".")
+    return whole, fraction
+
+
+def _check_number(value: Number, name: str, zero_ok: bool = False) -> None:
+    if (type(value) is float or type(value) is int) and 0 < value < _LIMIT:
+        return
+    if read_number(value, name) == ("0", "") and not zero_ok:
+        raise InvalidOrder(f"{name} must be above zero")
+
+
+class Tif(StrEnum):
+    """How long a limit order lives. The value is the venue's word.
+
+    ALO: post only, canceled instead of matching at once. IOC: what does not fill at once is canceled.
+    GTC: rests until filled or canceled.
+    """
+
+    ALO = "Alo"
+    IOC = "Ioc"
+    GTC = "Gtc"
+
+
+class Tpsl(StrEnum):
+    """What a trigger is for: TP takes a profit, SL stops a loss. The value is the venue's word."""
+
+    TP = "tp"
+    SL = "sl"
+
+
+class Grouping(StrEnum):
+    """How the orders of one action belong together. The value is the venue's word.
+
+    NA: not at all. NORMAL_TPSL: the first is the parent, the rest are its take-profit and stop-loss, of fixed size.
+    POSITION_TPSL: take-profit and stop-loss that follow the size of the position. See also `Priority`.
+    """
+
+    NA = "na"
+    NORMAL_TPSL = "normalTpsl"
+    POSITION_TPSL = "positionTpsl"
+
+
+def _check_int(value: object, name: str, highest: int, unit: str) -> None:
+    if type(value) is not int:
+        raise TypeError(f"{name} must be an int ({unit}), not {type(value).__name__}")
+    if not 0 <= value <= highest:
+        raise InvalidOrder(f"{name} must be from 0 to {highest} ({unit})")
+
+
+@dataclass(frozen=True, slots=True)
+class Priority:
+    """In place of a `Grouping`: pay for a better place. rate: in 1e-8 of the notional, 0 to 100_000_000 (100 %).
+
+    It is burned, in HYPE from the undelegated staking balance. The orders of the action must be all IOC (charged on
+    what fills) or all ALO and not reduce-only (charged when placed, filled or not), none of them on outcome markets.
+    Source: exchange docs, "Priority fees" (2026-08).
+    """
+
+    rate: int
+
+    def __post_init__(self) -> None:
+        _check_int(self.rate, "rate", 100_000_000, "1e-8 of the notional")
+
+
+@dataclass(frozen=True, slots=True)
+class Builder:
+    """Who earns a fee on each order, if you approved it. fee: in tenths of a basis point, 10 is 0.01 %.
+
+    The venue takes at most 100 on perps and 1000 on spot. address: "0x" and 40 hex digits, kept in lower case,
+    for the venue hashes it so.
+    """
+
+    address: str
+    fee: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.address, str):
+            raise TypeError(f"address must be a str, not {type(self.address).__name__}")
+        if not re.fullmatch(r"0x[0-9a-fA-F]{40}", self.address):
+            raise InvalidOrder(f"address must be 0x and 40 hex digits, not {self.address!r}")
+        _check_int(self.fee, "fee", 1000, "tenths of a basis point")
+        object.__setattr__(self, "address", self.address.lower())
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Cloid:
+    """A client order id: 128 bits, yours to choose, from 1 to 2**128 - 1. `value` and `int(cloid)` are the number.
+
+    Zero is refused: a public client treats an all-zero cloid as none at all, and its order could not be found again.
+    """
+
+    value: int
+
+    def __init__(self, value: int | str) -> None:
+        """From a number, or from "0x" and exactly 32 hex digits. InvalidOrder for anything out of range."""
+        if isinstance(value, str):
+            if not re.fullmatch(r"0x[0-9a-fA-F]{32}", value):
+                raise InvalidOrder(f"a cloid is 0x and exactly 32 hex digits, not {value!r}")
+            value = int(value, 16)
+        if type(value) is not int:
+            raise TypeError(f"a cloid is made from an int or a str, not {type(value).__name__}")
+        if not 0 < value < 1 << 128:
+            raise InvalidOrder("a cloid is from 1 to 2**128 - 1: zero would be taken for no cloid")
+        object.__setattr__(self, "value", value)
+
+    @classmethod
+    def from_hex(cls, text: str) -> Cloid:
+        """From "0x" and exactly 32 hex digits, of either case."""
+        if not isinstance(text, str):
+            raise TypeError(f"from_hex takes a str, not {type(text).__name__}")
+        return cls(text)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Cloid:
+        """From 16 bytes, the most significant first, as in the hex."""
+        if len(data) != 16:
+            raise InvalidOrder(f"a cloid is 16 bytes, not {len(data)}")
+        return cls(int.from_bytes(data, "big"))
+
+    @classmethod
+    def new(cls) -> Cloid:
+        """A fresh one from the system's randomness: unique over processes, machines and forks without a registry."""
+        return cls(int.from_bytes(os.urandom(16), "big") or 1)
+
+    @property
+    def hex(self) -> str:
+        """As on the wire: "0x" and 32 lower-case hex digits."""
+        return f"0x{self.value:032x}"
+
+    def __int__(self) -> int:
+        return self.value
+
+    def __repr__(self) -> str:
+        return f"Cloid('{self.hex}')"
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What turns an order into a trigger order: it waits until the mark price crosses `px`.
+
+    is_market: when it fires, trade at once at the order's own px or better; else rest there as a limit order.
+    px obeys the same rule as the px of an order. Source: exchange docs, "Take profit and stop loss orders".
+    """
+
+    px: Number
+    tpsl: Tpsl
+    is_market: bool = True
+
+    def __post_init__(self) -> None:
+        if type(self.tpsl) is not Tpsl:
+            raise TypeError(f"tpsl must be Tpsl.TP or Tpsl.SL, not {self.tpsl!r}")
+        if type(self.is_market) is not bool:
+            raise TypeError(f"is_market must be a bool, not {self.is_market!r}")
+        _check_number(self.px, "trigger px")
+
+    def __repr__(self) -> str:
+        return f"Trigger(px={self.px!r}, tpsl=Tpsl.{self.tpsl.name}, is_market={self.is_market})"
+
+
+@dataclass(frozen=True, slots=True, init=False, repr=False)
+class Order:
+    """One order as you want it. Whether px and sz fit the market's grid is the `Instrument`'s question.
+
+    coin: any alias that the instruments know. px: quote units, the worst price for IOC and for a market trigger;
+    sz: base units. Both are kept as given. sz 0 means "the whole position" and is allowed only where that has a
+    meaning: a reduce-only trigger order.
+
+    TypeError for values of the wrong kind; InvalidOrder for NaN, infinity, zero, negative numbers, text that is no
+    number, and a trigger together with a tif (the venue has room for only one of the two).
+    """
+
+    coin: str
+    side: Side
+    px: Number
+    sz: Number
+    tif: Tif = Tif.GTC
+    trigger: Trigger | None = None
+    reduce_only: bool = False
+    cloid: Cloid | None = None
+
+    # Written out because it is on the order path: two thirds of the time of a generated one with __post_init__.
+    def __init__(
+        self,
+        coin: str,
+        side: Side,
+        px: Number,
+        sz: Number,
+        tif: Tif = Tif.GTC,
+        trigger: Trigger | None = None,
+        reduce_only: bool = False,
+        cloid: Cloid | None = None,
+    ) -> None:
+        if (
+            type(side) is not Side
+            or type(tif) is not Tif
+            or not isinstance(coin, str)
+            or type(reduce_only) is not bool
+            or (trigger is not None and type(trigger) is not Trigger)
+            or (cloid is not None and type(cloid) is not Cloid)
+        ):
+            raise _wrong_type(coin, side, tif, trigger, reduce_only, cloid)
+        if not coin:
+            raise InvalidOrder("coin must not be empty")
+        _check_number(px, "px")
+        if trigger is None:
+            _check_number(sz, "sz")
+        else:
+            _check_number(sz, "sz", zero_ok=reduce_only)
+            if tif is not Tif.GTC:
+                raise InvalidOrder("a trigger order has no tif: leave it out")
+        _set_coin(self, coin)
+        _set_side(self, side)
+        _set_px(self, px)
+        _set_sz(self, sz)
+        _set_tif(self, tif)
+        _set_trigger(self, trigger)
+        _set_reduce_only(self, reduce_only)
+        _set_cloid(self, cloid)
+
+    def __repr__(self) -> str:
+        """As one would write it, without what is at its default."""
+        text = f"Order({self.coin!r}, Side.{self.side.name}, px={self.px!r}, sz={self.sz!r}"
+        if self.tif is not Tif.GTC:
+            text += f", tif=Tif.{self.tif.name}"
+        for name in ("trigger", "reduce_only", "cloid"):
+            if value := getattr(self, name):
+                text += f", {name}={value!r}"
+        return text + ")"
+
+
+_set_coin, _set_side, _set_px, _set_sz, _set_tif, _set_trigger, _set_reduce_only, _set_cloid = (
+    Order.__dict__[field.name].__set__ for field in fields(Order)
+)
+
+
+def _wrong_type(coin: Any, side: Any, tif: Any, trigger: Any, reduce_only: Any, cloid: Any) -> TypeError:
+    for name, value, kind, hint in (
+        ("coin", coin, str, "a str"),
+        ("side", side, Side, "Side.BUY or Side.SELL"),
+        ("tif", tif, Tif, "Tif.ALO, Tif.IOC or Tif.GTC"),
+        ("reduce_only", reduce_only, bool, "a bool"),
+        ("trigger", trigger, (Trigger, type(None)), "a Trigger or None"),
+    ):
+        if not isinstance(value, kind):
+            return TypeError(f"{name} must be {hint}, not {value!r}")
+    return TypeError(f"cloid must be a Cloid or None, not {cloid!r}: write Cloid(...)")
