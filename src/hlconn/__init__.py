@@ -1,6 +1,6 @@
 """hlconn: see and trade Hyperliquid from Python, with the hot path compiled.
 
-Level 0, synchronous: `Book`, `Feed`. Level 1, asyncio: `connect`. Everything else is reached from these.
+Level 0, synchronous: `Book`, `Feed`, `classify`. Level 1, asyncio: `connect`. Everything else is reached from these.
 """
 
 from __future__ import annotations
@@ -8,9 +8,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._core.book import Book
+from ._core.classify import classify, classify_status
 from ._core.feed import Feed
 from .config import Endpoints, Network, SessionConfig
-from .errors import Closed, ConfigError, DecodeError, HlconnError, LinkDown, NotSent, SubscriptionRefused
+from .errors import (
+    Closed,
+    ConfigError,
+    DecodeError,
+    ErrorCode,
+    HlconnError,
+    LinkDown,
+    NotSent,
+    OutcomeUnknown,
+    QueryFailed,
+    Rejected,
+    SubscriptionRefused,
+    Throttled,
+)
 from .types import ASK, BID, FEEDS, TRADE_DTYPE, TRADE_USERS_DTYPE, Grade, Side
 
 if TYPE_CHECKING:
@@ -30,6 +44,7 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "Endpoints",
+    "ErrorCode",
     "Feed",
     "Grade",
     "HlconnError",
@@ -37,9 +52,15 @@ __all__ = [
     "LinkState",
     "Network",
     "NotSent",
+    "OutcomeUnknown",
+    "QueryFailed",
+    "Rejected",
     "SessionConfig",
     "Side",
     "SubscriptionRefused",
+    "Throttled",
+    "classify",
+    "classify_status",
     "connect",
     "sim",
 ]
