@@ -32,7 +32,7 @@ lint: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint src/hlconn/_core
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --allowlist tools/stubtest-allow.txt \
-		hlconn._core.codec hlconn._core.book hlconn._core.feed hlconn._core.listener
+		hlconn._core.codec hlconn._core.classify hlconn._core.book hlconn._core.feed hlconn._core.listener
 
 # The same tests on a build with bounds checks, overflow checks and assertions.
 checked: $(VENV)/.dev

@@ -24,7 +24,17 @@ RANKS: list[list[str]] = [
     ["errors"],
     ["types", "config"],
     ["instruments"],
-    ["_core._build", "_core.cursor", "_core.codec", "_core.book", "_core.feed", "_core.listener"],
+    [
+        "_core._build",
+        "_core.cursor",
+        "_core.codec",
+        "_core.classify_table",
+        "_core.classify",
+        "_core.book",
+        "_core.feed",
+        "_core.listener",
+        "responses",
+    ],
     ["session.link", "session.pylistener", "session.driver"],
     ["market"],
     ["client"],
@@ -122,7 +132,7 @@ def test_every_public_name_is_there_and_is_documented() -> None:
         _ = hlconn.nonsense
 
 
-@pytest.mark.parametrize("module", ["codec", "book", "feed"])
+@pytest.mark.parametrize("module", ["codec", "classify", "book", "feed"])
 def test_everything_compiled_that_is_public_is_documented(module: str) -> None:
     compiled = importlib.import_module(f"hlconn._core.{module}")
     for name, value in vars(compiled).items():

@@ -1,7 +1,7 @@
 """hlconn: see and trade Hyperliquid from Python, with the hot path compiled.
 
-Level 0, synchronous: `Book`, `Feed`, `Instruments`, `Order`. Level 1, asyncio: `connect`. Everything else is reached
-from these.
+Level 0, synchronous: `Book`, `Feed`, `Instruments`, `Order`, `classify`. Level 1, asyncio: `connect`. Everything else
+is reached from these.
 """
 
 from __future__ import annotations
@@ -9,17 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._core.book import Book
+from ._core.classify import classify, classify_status
 from ._core.feed import Feed
 from .config import Endpoints, Network, SessionConfig
 from .errors import (
     Closed,
     ConfigError,
     DecodeError,
+    ErrorCode,
     HlconnError,
     InvalidOrder,
     LinkDown,
     NotSent,
+    OutcomeUnknown,
+    QueryFailed,
+    Rejected,
     SubscriptionRefused,
+    Throttled,
     UnknownCoin,
 )
 from .instruments import Instrument, Instruments, MarketKind
@@ -60,6 +66,7 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "Endpoints",
+    "ErrorCode",
     "Feed",
     "Grade",
     "Grouping",
@@ -73,14 +80,20 @@ __all__ = [
     "Network",
     "NotSent",
     "Order",
+    "OutcomeUnknown",
     "Priority",
+    "QueryFailed",
+    "Rejected",
     "SessionConfig",
     "Side",
     "SubscriptionRefused",
+    "Throttled",
     "Tif",
     "Tpsl",
     "Trigger",
     "UnknownCoin",
+    "classify",
+    "classify_status",
     "connect",
     "sim",
 ]

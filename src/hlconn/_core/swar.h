@@ -25,6 +25,9 @@ static inline uint64_t hl_load8(const char *p) {
     return x;
 }
 
+/* A number below 2^bits from eight bytes, by the upper half of a product that wraps. */
+static inline int hl_hash8(uint64_t x, int bits) { return (int)((x * 0x9E3779B97F4A7C15ULL) >> (64 - bits)); }
+
 /* Functions marked HL_AVX2 may use it whatever the build is tuned for; ask hl_cpu_has_avx2() before calling one. */
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #include <immintrin.h>
