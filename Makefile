@@ -37,7 +37,7 @@ lint: $(VENV)/.dev
 # The same tests on a build with bounds checks, overflow checks and assertions.
 checked: $(VENV)/.dev
 	$(PIP) install -q --no-deps --no-build-isolation --upgrade --target build/checked/site \
-		-C build-dir=build/checked/cmake -C cmake.define.HLCONN_CHECKED=ON .
+		--config-settings=build-dir=build/checked/cmake --config-settings=cmake.define.HLCONN_CHECKED=ON .
 	HLCONN_EXPECT_CHECKED=ON PYTHONPATH=build/checked/site $(BIN)/python -m pytest -q
 
 asan: $(VENV)/.dev

@@ -73,7 +73,8 @@ def book_levels(book: hlconn.Book) -> list[list[list[float]]]:
     return [[array[row, : book.count[row]].tolist() for row in (0, 1)] for array in (book.px, book.sz, book.n)]
 
 
-def test_a_restarted_venue_gives_stale_books_that_come_back_and_equal_its_own_20_times() -> None:
+@pytest.mark.parametrize("cut", ["venue killed and restarted", "sockets cut", "closed with code 1000"])
+def test_a_cut_gives_stale_books_that_come_back_and_equal_the_venue_s_own_20_times(cut: str) -> None:
     coins = ("BTC", "ETH", "SOL")
 
     async def work() -> None:
@@ -121,12 +122,12 @@ def test_a_restarted_venue_gives_stale_books_that_come_back_and_equal_its_own_20
                 )
 
             for round_ in range(20):
-                if round_ % 3 == 0:
+                if cut.startswith("venue"):
                     await venue.stop()
                     await until(lambda: downs > round_)  # noqa: B023
                     await venue.start()
                 else:
-                    venue.cut(None if round_ % 3 == 1 else 1000)
+                    venue.cut(1000 if "1000" in cut else None)
                     await until(lambda: downs > round_)  # noqa: B023
                 await until(lambda: not any(book.stale for book in books.values()))
                 await venue.pause()
@@ -205,6 +206,130 @@ def test_a_callback_that_raises_cancels_the_body_ends_its_subscription_and_leave
     assert seen["stale"]
     assert "mine" in str(seen["reason"])
     assert seen["live"]
+
+
+def test_a_callback_that_raises_while_connecting_is_raised_by_connect(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with Venue(seed=3, speed=SPEED, coins=("BTC",)) as venue:
+            client = hlconn.connect(venue.endpoints)
+
+            def raises(state: LinkState, reason: str, now_ns: int) -> None:
+                raise ZeroDivisionError("mine")
+
+            client.on_state(raises)
+            with pytest.raises(ZeroDivisionError, match="mine"):
+                async with client:
+                    await asyncio.Event().wait()
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+            assert our_tasks() == []
+
+    run(work)
+
+
+def test_a_callback_s_cancelled_error_is_an_exception_like_any_other(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    calls = 0
+
+    async def work() -> None:
+        async with Venue(seed=3, speed=SPEED, coins=("BTC",)) as venue:
+            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            future.cancel()
+
+            def looks_at_it(book: hlconn.Book) -> None:
+                nonlocal calls
+                calls += 1
+                future.result()
+
+            with pytest.raises(asyncio.CancelledError):
+                async with hlconn.connect(venue.endpoints) as hl:
+                    hl.market.on_book("BTC", looks_at_it)
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        assert hl.link.state is LinkState.LIVE
+                        assert hl.link.counters.connects == 1
+            task = asyncio.current_task()
+            assert task is not None
+            assert task.cancelling() == 0
+
+    run(work)
+    assert calls == 1
+
+
+def test_a_book_that_ended_can_be_asked_for_again_and_the_ended_one_stays_stale(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with Venue(seed=3, speed=SPEED, coins=("BTC",)) as venue:
+            with pytest.raises(ZeroDivisionError):
+                async with hlconn.connect(venue.endpoints) as hl:
+                    ended = await hl.market.book("BTC")
+                    hl.market.on_book("BTC", lambda book: 1 // 0)
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        before = venue.stats.subscribes
+                        fresh = await hl.market.book("BTC")
+                        assert fresh is not ended
+                        assert venue.stats.subscribes == before + 3
+                        moved = Condition(lambda: fresh.seq > 20)
+                        hl.market.on_book("BTC", moved.look)
+                        await moved.wait()
+                        assert ended.stale
+                        assert not fresh.stale
+
+    run(work)
+
+
+def test_a_top_is_no_book_for_who_asks_for_levels() -> None:
+    async def work() -> None:
+        async with Venue(seed=3, speed=SPEED, coins=("BTC",)) as venue, hlconn.connect(venue.endpoints) as hl:
+            top = await hl.market.book("BTC", feeds=("bbo",))
+            assert top.count.tolist() == [1, 1]
+            book = await hl.market.book("BTC")
+            assert book is top
+            assert book.count.min() >= 5
+            assert not book.stale
+
+    run(work)
+
+
+def test_who_waits_for_a_book_learns_at_once_that_the_session_ended() -> None:
+    async def work() -> None:
+        async with Venue(seed=3, coins=("BTC",), manual=True) as venue:
+            async with hlconn.connect(venue.endpoints) as hl:
+                venue.cut()
+                hl.feed.mark_stale("nothing will come")
+                waiting = asyncio.create_task(hl.market.book("BTC", timeout_s=1000.0))
+                await asyncio.sleep(0)
+            with pytest.raises(hlconn.Closed):
+                await waiting
+
+    run(work)
+
+
+def test_a_refusal_is_also_told_to_who_only_listens(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with Venue(seed=3, speed=SPEED, coins=("BTC",)) as venue:
+            with pytest.raises(hlconn.SubscriptionRefused):
+                async with hlconn.connect(venue.endpoints) as hl:
+                    hl.market.on_book("NOPE", lambda book: None)
+                    waiting = asyncio.create_task(hl.market.book("NOPE"))
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        with pytest.raises(hlconn.SubscriptionRefused):
+                            await waiting
+
+    run(work)
 
 
 def test_a_cancellation_from_outside_stays_one() -> None:

@@ -11,8 +11,8 @@ python=${PYTHON:-python}
 out=${HLCONN_ASAN_DIR:-build/asan}
 mkdir -p "$out"
 "$python" -m pip install --quiet --no-build-isolation --no-deps --upgrade --target "$out/site" \
-    -C build-dir="$out/cmake" -C install.strip=false \
-    -C cmake.define.HLCONN_SANITIZE=ON -C cmake.define.HLCONN_CHECKED="${HLCONN_CHECKED:-OFF}" .
+    --config-settings=build-dir="$out/cmake" --config-settings=install.strip=false \
+    --config-settings=cmake.define.HLCONN_SANITIZE=ON --config-settings=cmake.define.HLCONN_CHECKED="${HLCONN_CHECKED:-OFF}" .
 cp tools/asan_sitecustomize.py "$out/site/sitecustomize.py"
 cc=${CC:-gcc}
 PYTHONPATH="$out/site" PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 \

@@ -18,8 +18,8 @@ for clang in ${CC:-} clang-16 clang; do
 done
 mkdir -p "$out/corpus" "$out/findings"
 CC=$clang "$python" -m pip install --quiet --no-build-isolation --no-deps --upgrade --target "$out/site" \
-    -C build-dir="$out/cmake" -C install.strip=false -C cmake.define.HLCONN_SANITIZE=fuzzer \
-    -C cmake.define.CMAKE_C_FLAGS="-fsanitize-ignorelist=$PWD/fuzz/ubsan_ignore.txt" .
+    --config-settings=build-dir="$out/cmake" --config-settings=install.strip=false --config-settings=cmake.define.HLCONN_SANITIZE=fuzzer \
+    --config-settings=cmake.define.CMAKE_C_FLAGS="-fsanitize-ignorelist=$PWD/fuzz/ubsan_ignore.txt" .
 cp tools/asan_sitecustomize.py "$out/site/sitecustomize.py"
 "$python" tests/captures.py "$out/corpus"
 runtime=$("$python" -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so

@@ -44,7 +44,8 @@ class Workshop:
         # no link-time optimisation: one minute less for all of them
         options = [f"build-dir={self.cmake}", "cmake.define.HLCONN_LTO=OFF", "install.strip=false"]
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-build-isolation", "--no-deps", "--upgrade"]
-        done = run(*pip, "--target", self.site, *[x for o in options for x in ("-C", o)], ".", cwd=self.tree)
+        settings = [f"--config-settings={option}" for option in options]
+        done = run(*pip, "--target", self.site, *settings, ".", cwd=self.tree)
         if done.returncode:
             return done.stdout + done.stderr
         shutil.copy(ROOT / "tools" / "asan_sitecustomize.py", self.site / "sitecustomize.py")

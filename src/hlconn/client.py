@@ -9,7 +9,7 @@ from typing import Any
 
 from ._core.feed import Feed
 from .config import Endpoints, Network, SessionConfig
-from .errors import ConfigError
+from .errors import Closed, ConfigError
 from .market import Market
 from .session.driver import Driver
 from .session.link import Link, LinkState
@@ -54,7 +54,7 @@ class Client:
         self._market: Market | None = None
         self._body: asyncio.Task[Any] | None = None
         self._body_done = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
         self._on_state: list[StateCallback] = []
 
     @property
@@ -94,24 +94,28 @@ class Client:
         try:
             await driver.start()
             await driver.wait_live(self._timeout_s)
-        except BaseException:
-            await driver.close()
+        except BaseException as exc:
+            await self._end(exc)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._end(exc)
+
+    async def _end(self, exc: BaseException | None) -> None:
         assert self._driver is not None
         assert self._body is not None
         # the body has left its `finally`; a callback that raises from here on has nobody to tell
         failure, self._body_done = self._failure, True
+        self.market.closed(Closed("the session was closed"))
         await self._driver.close()
         # Only a cancellation that was ours alone becomes the callback's exception: somebody else's stays one.
         if failure is not None and (self._body.uncancel() == 0 or not isinstance(exc, asyncio.CancelledError)):
             raise failure
 
-    def _fail(self, exc: Exception) -> None:
+    def _fail(self, exc: BaseException) -> None:
         if self._failure is None and not self._body_done and self._body is not None:
             self._failure = exc
             self._body.cancel()
@@ -125,7 +129,7 @@ class Client:
         if error is not None:
             self._fail(error)
 
-    def _callback_failed(self, exc: Exception) -> None:
+    def _callback_failed(self, exc: BaseException) -> None:
         if self.feed.failed is not None:
             self.market.callback_failed(*self.feed.failed, exc)
         self._fail(exc)

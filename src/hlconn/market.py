@@ -43,7 +43,8 @@ class _Fanout:
 
     def __call__(self, value: object) -> None:
         for callback in self.callbacks:
-            callback(value)
+            if callback in self.callbacks:  # not stopped by one before it
+                callback(value)
 
     @property
     def target(self) -> Callable[[Any], object] | None:
@@ -56,8 +57,8 @@ class _Fanout:
 class Market:
     """`hl.market`: live books and trades, shared by all who ask. For the loop's thread only; see `Book.copy`.
 
-    A callback runs synchronously in the receive path, after its book was updated. One that raises ends its
-    subscription, and the body of `async with connect()` is cancelled with that exception.
+    A callback runs synchronously in the receive path, after its book was updated. One that raises ends the stream of
+    its coin for all who listen to it, and the body of `async with connect()` is cancelled with that exception.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class Market:
         waiters.append(live)
         stop = self._listen_to_book(coin, look)
         try:
-            await asyncio.wait_for(live, timeout_s)
+            async with asyncio.timeout(timeout_s):  # not wait_for: it loses a cancellation that comes with the result
+                await live
         except TimeoutError:
             raise LinkDown(
                 f"no book of {coin} within {timeout_s:g} s: {book.stale_reason}. Is the coin traded on this network?"
@@ -139,25 +141,27 @@ class Market:
     def callback_failed(self, channel: str, coin: str, exc: BaseException) -> None:
         """End the subscription whose callback raised: nobody is called for it again, and its book stays stale."""
         if channel == "trades":
-            self._trades.pop(coin, _Fanout()).callbacks = ()
-            self._feed.on_trades(coin, None)
-            self._unsubscribe(_trades_subscription(coin))
+            self._end_trades(coin)
         else:
-            self._end_book(coin, f"a callback raised {exc!r}")
+            reason = f"a callback raised {exc!r}"
+            self._end_book(coin, reason, LinkDown(f"no book of {coin}: {reason}", exc))
 
     def refused(self, subscription: dict[str, Any], message: str) -> SubscriptionRefused | None:
-        """The venue refused: tell those who wait for that book; the error itself when nobody does."""
+        """The venue refused: tell those who wait for that book; the error itself when somebody else loses by it."""
         error = SubscriptionRefused(subscription, message)
         coin = str(subscription.get("coin"))
-        waiting = [w for w in self._waiters.get(coin, ()) if not w.done()]
         if subscription.get("type") == "trades":
-            self._trades.pop(coin, _Fanout()).callbacks = ()
-            self._feed.on_trades(coin, None)
+            self._end_trades(coin)
             return error
-        self._end_book(coin, f"refused by the venue: {message}")
-        for waiter in waiting:
-            waiter.set_exception(error)
-        return None if waiting else error
+        waiting = len(self._waiters.get(coin, ()))
+        others = len(self._books.get(coin, _Fanout()).callbacks) - waiting
+        self._end_book(coin, f"refused by the venue: {message}", error)
+        return None if waiting and not others else error
+
+    def closed(self, error: Exception) -> None:
+        """The session ends: whoever still waits for a book is told so."""
+        for coin in list(self._waiters):
+            self._give_up(coin, error)
 
     # Inside.
 
@@ -180,8 +184,19 @@ class Market:
 
         return stop
 
-    def _end_book(self, coin: str, reason: str) -> None:
+    def _give_up(self, coin: str, error: Exception) -> None:
+        for waiter in self._waiters.get(coin, ()):
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def _end_trades(self, coin: str) -> None:
+        self._trades.pop(coin, _Fanout()).callbacks = ()
+        self._feed.on_trades(coin, None)
+        self._unsubscribe(_trades_subscription(coin))
+
+    def _end_book(self, coin: str, reason: str, error: Exception) -> None:
         _log.error("the book of %s ends: %s", coin, reason)
+        self._give_up(coin, error)
         self._books.pop(coin, _Fanout()).callbacks = ()
         self._feed.drop_book(coin, reason)
         for feed in FEEDS:

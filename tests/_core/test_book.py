@@ -607,7 +607,7 @@ BAD = SLOW[:-1]
     ("feeds", "script", "stale", "reason", "grade"),
     [
         (("bbo", "fast", "slow"), "", True, "nothing received yet", Grade.NONE),
-        (("bbo", "fast", "slow"), "b", True, "nothing received yet", Grade.TOP),
+        (("bbo", "fast", "slow"), "b", True, "no snapshot yet", Grade.TOP),
         (("bbo", "fast", "slow"), "s", False, None, Grade.SLOW),
         (("bbo", "fast", "slow"), "f", False, None, Grade.FAST),
         (("bbo", "fast", "slow"), "bs", False, None, Grade.SLOW),
@@ -682,3 +682,14 @@ def test_a_book_says_what_it_is() -> None:
     assert repr(book) == "<Book BTC nan / nan at 0 ms, stale: nothing received yet>"
     book.apply(snapshot(T0, [(100.0, 3.0)], [(104.5, 1.0)]))
     assert repr(book) == f"<Book BTC 100.0 / 104.5 at {T0} ms, live>"
+
+
+def test_vwap_of_exactly_what_is_held_is_a_price() -> None:
+    book = Book("BTC")
+    book.apply(
+        b'{"channel":"l2Book","data":{"coin":"BTC","time":1,"levels":[[],'
+        b'[{"px":"100.0","sz":"0.1","n":1},{"px":"101.0","sz":"0.2","n":1}]]}}'
+    )
+    held = 0.1 + 0.2  # 0.30000000000000004
+    assert book.vwap(Side.BUY, held) == pytest.approx((0.1 * 100 + 0.2 * 101) / held)
+    assert np.isnan(book.vwap(Side.BUY, 0.31))

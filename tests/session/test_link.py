@@ -387,7 +387,6 @@ def test_a_refusal_fails_its_subscription_with_the_venues_words_and_it_is_not_se
         "Cannot track more than 15 total users.",
         "Invalid subscription {",
         "Invalid subscription }{",
-        'Invalid subscription {"type":"bbo","coin":"BTC"}',
         "Error parsing JSON into valid websocket request: [1]",
         "",
     ],
@@ -396,6 +395,13 @@ def test_an_error_that_matches_nothing_is_counted_and_kept(text: str) -> None:
     link = live(BTC, acked=False)
     assert link.on_control(0.0, 1, error(text)) == []
     assert (link.counters.errors, link.last_error) == (1, text)
+    assert states(link) == [SubState.SENT]
+
+
+def test_a_refusal_that_names_what_is_no_longer_wanted_says_nothing_about_the_others() -> None:
+    link = live(BTC, acked=False)
+    assert link.on_control(0.0, 1, error('Invalid subscription {"type":"bbo","coin":"BTC"}')) == []
+    assert (link.counters.errors, link.last_error) == (1, "")
     assert states(link) == [SubState.SENT]
 
 

@@ -58,7 +58,7 @@ cdef class Book:
     cdef bint _lost              # stale until the next good snapshot
     cdef int _silent             # one bit a periodic feed
     cdef str _reason
-    cdef int64_t _live_ns
+    cdef int64_t _since_ns[2]    # of slow and fast not heard: when silence began to count; 0: with the next look
     cdef int _wanted             # one bit a feed
 
     # 1: applied; 0: older than the last message of its feed. Raises DecodeError, and is stale then.

@@ -28,6 +28,8 @@ cdef enum:
     MAX_DEPTH = 10000
     SIDES = 2
 
+cdef str NOTHING = "nothing received yet"
+cdef str NO_SNAPSHOT = "no snapshot yet"
 cdef tuple FEED_NAMES = ("slow", "fast", "bbo")  # in the order of the enum
 
 
@@ -195,7 +197,7 @@ cdef class Book:
         self._scratch.cap = cap
         self._lost = True
         self._restart = True
-        self._reason = "nothing received yet"
+        self._reason = NOTHING
 
     @staticmethod
     def nbytes(depth: int) -> int:
@@ -204,12 +206,19 @@ cdef class Book:
 
     cdef int widen(self, feeds) except -1:
         cdef int wanted = self._wanted
+        cdef int feed
         for name in feeds:
             if name not in FEED_NAMES:
                 raise ConfigError(f"unknown feed {name!r}: a book is fed from " + ", ".join(FEEDS))
-            wanted |= 1 << FEED_NAMES.index(name)
+            feed = FEED_NAMES.index(name)
+            if feed < BBO and not wanted >> feed & 1:
+                self._since_ns[feed] = 0
+            wanted |= 1 << feed
         if not wanted:
             raise ConfigError("a book needs at least one feed of " + ", ".join(FEEDS))
+        if self._wanted == 1 << BBO and wanted != 1 << BBO and not self._lost:
+            self._lost = True  # a top of one level a side is no longer all that was asked for
+            self._reason = NO_SNAPSHOT
         self._wanted = wanted
         self.feeds = tuple([name for name in FEEDS if wanted >> FEED_NAMES.index(name) & 1])
         return 0
@@ -276,7 +285,9 @@ cdef class Book:
         self.seq += 1
         if self._lost and (feed != BBO or self._wanted == 1 << BBO):
             self._lost = False
-            self._live_ns = recv_ns
+            self._since_ns[SLOW] = self._since_ns[FAST] = recv_ns
+        elif self._lost and self._reason is NOTHING:
+            self._reason = NO_SNAPSHOT
         self._silent &= ~(1 << feed)
         return 1
 
@@ -404,7 +415,9 @@ cdef class Book:
             return False
         for feed in range(BBO):
             if self._wanted >> feed & 1 and not self._silent >> feed & 1:
-                since = self._feeds[feed].recv_ns if self._feeds[feed].present else self._live_ns
+                since = self._feeds[feed].recv_ns
+                if not self._feeds[feed].present:  # never heard since the book went live, or since it was asked for
+                    since = self._since_ns[feed] = self._since_ns[feed] or now_ns
                 if now_ns - since > (slow_ns if feed == SLOW else fast_ns):
                     self._silent |= 1 << feed
         return self._silent != 0
@@ -527,7 +540,7 @@ cdef class Book:
             take = min(left, self._sz[i])
             paid += take * self._px[i]
             left -= take
-            if left <= 0:
+            if left <= 1e-12 * <double>sz:  # the noise of adding up sizes is not a level too few
                 return paid / <double>sz
         return NAN
 
@@ -544,7 +557,7 @@ cdef class Book:
         for i in range(SIDES):
             twin._beyond[i] = self._beyond[i]
         twin._restart, twin._lost, twin._silent = self._restart, self._lost, self._silent
-        twin._reason, twin._live_ns = self._reason, self._live_ns
+        twin._reason = self._reason
         twin._frozen = True
         return twin
 

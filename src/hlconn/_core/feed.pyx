@@ -57,13 +57,12 @@ cdef class Feed:
     Not for several threads at once.
     """
 
-    def __cinit__(self):
+    # All in __cinit__: a feed that was never made, or made twice, would have pointers to nowhere.
+    def __cinit__(self, *, trade_users: bool = False):
         self._mask = 15
         self._table = <void**>PyMem_Calloc(16, sizeof(void*))
         if self._table == NULL:
             raise MemoryError
-
-    def __init__(self, *, trade_users: bool = False):
         self._slots = {}
         self._other = {}
         self._users = trade_users

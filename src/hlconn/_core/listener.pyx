@@ -52,12 +52,16 @@ cdef class FeedListener(WSListener):
             return
         try:
             self._feed.take(frame.payload_ptr, frame.payload_size, recv_ns)
-        except Exception as exc:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # a CancelledError from a callback's own future, for one
             self._on_error(exc)
-        if frame.last_in_buffer and self._feed.wants_burst_end:
+        if frame.last_in_buffer and self._active and self._feed.wants_burst_end:
             try:
                 self._feed.burst_end()
-            except Exception as exc:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exc:
                 self._on_error(exc)
 
     cpdef on_ws_disconnected(self, WSTransport transport):

@@ -155,7 +155,7 @@ class Driver:
         on_control: Callable[[str, bytes], object] | None = None,
         on_refused: Callable[[dict[str, Any], str], object] | None = None,
         on_bad_message: Callable[[Exception], object] | None = None,
-        on_callback_error: Callable[[Exception], object] | None = None,
+        on_callback_error: Callable[[BaseException], object] | None = None,
         rng: Random | None = None,
         listener: type[Any] | None = None,
     ) -> None:
@@ -198,7 +198,8 @@ class Driver:
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.add(waiter)
         try:
-            await asyncio.wait_for(waiter, timeout_s)
+            async with asyncio.timeout(timeout_s):  # not wait_for: it loses a cancellation that comes with the result
+                await waiter
         except TimeoutError:
             cause = self._cause or TimeoutError("no answer yet to the first try")
             raise LinkDown(
@@ -243,7 +244,7 @@ class Driver:
                 self._perform_one(self._effects.popleft())
         finally:
             self._performing = False
-        self._arm()
+            self._arm()
 
     def _perform_one(self, effect: Effect) -> None:
         match effect:
@@ -294,10 +295,12 @@ class Driver:
             return
         try:
             callback(*args)
-        except Exception as exc:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
             self._report(self._on_callback_error, "a callback raised", exc)
 
-    def _report(self, hook: Callable[[Exception], object] | None, what: str, exc: Exception) -> None:
+    def _report(self, hook: Callable[[Any], object] | None, what: str, exc: BaseException) -> None:
         _log.error("%s: %s", what, exc, exc_info=exc)
         if hook is not None:
             try:
@@ -377,7 +380,7 @@ class Driver:
     def _on_disconnected(self, generation: int, reason: str) -> None:
         self._perform(self.link.on_disconnected(time.monotonic(), generation, reason))
 
-    def _on_error(self, exc: Exception) -> None:
+    def _on_error(self, exc: BaseException) -> None:
         if isinstance(exc, DecodeError) and self._feed.failed is None:
             self._report(self._on_bad_message, "a message could not be read", exc)
         else:

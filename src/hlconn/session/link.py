@@ -383,6 +383,8 @@ class Link:
             sub = self._take_pending(ours, SubState.FAILED)
             if sub is not None:
                 return [Refused(dict(sub.given), text)]
+            if echo:  # of one that is no longer wanted: it says nothing about any other
+                return []
         self.last_error, self._last_error_s = text, now_s
         return []
 

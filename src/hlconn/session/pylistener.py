@@ -38,7 +38,7 @@ class FeedListener(WSListener):
     def __init__(
         self,
         feed: ListenerFeed,
-        on_error: Callable[[Exception], None],
+        on_error: Callable[[BaseException], None],
         on_disconnected: Callable[[str], None],
         max_message_bytes: int,
     ) -> None:
@@ -75,12 +75,16 @@ class FeedListener(WSListener):
                 self._continue(transport, frame, recv_ns)
             elif kind == WSMsgType.CLOSE:
                 self._close(transport, frame)
-        except Exception as exc:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # a CancelledError from a callback's own future, for one
             self.on_error(exc)
         if frame.last_in_buffer and self.active and self.feed.wants_burst_end:
             try:
                 self.feed.on_burst_end()
-            except Exception as exc:
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as exc:
                 self.on_error(exc)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
