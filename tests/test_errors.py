@@ -24,6 +24,8 @@ EXAMPLES: list[hlconn.HlconnError] = [
     hlconn.QueryFailed(429, ErrorCode.RATE_LIMITED, "null"),
     hlconn.SubscriptionRefused({"type": "bbo", "coin": "NONE"}, "Invalid subscription"),
     hlconn.DecodeError("bbo", 7, b"x", "not JSON"),
+    hlconn.InvalidOrder("px 1.23456 is off the grid", ("1.2345", "1.2346")),
+    hlconn.UnknownCoin("no instrument is called BCT: did you mean BTC?"),
 ]
 
 
@@ -60,7 +62,7 @@ def test_the_first_words_say_whether_an_order_may_be_live(cls: type[Exception], 
 
 
 def test_what_was_not_sent_can_be_caught_at_once_and_alone() -> None:
-    for cls in (hlconn.LinkDown, hlconn.Throttled, hlconn.Closed):
+    for cls in (hlconn.InvalidOrder, hlconn.UnknownCoin, hlconn.LinkDown, hlconn.Throttled, hlconn.Closed):
         assert issubclass(cls, hlconn.NotSent)
     for other in (hlconn.Rejected, hlconn.OutcomeUnknown, hlconn.QueryFailed):
         assert other.__bases__ == (hlconn.HlconnError,)
