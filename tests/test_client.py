@@ -84,25 +84,25 @@ def test_a_cut_gives_stale_books_that_come_back_and_equal_the_venue_s_own_20_tim
         ):
             books = {coin: await hl.market.book(coin) for coin in coins}
             wrong: list[str] = []
-            seen_ms = dict.fromkeys(coins, 0)  # of the last message before the cut
             conditions: list[Condition] = []
-            downs, live = 0, True
+            downs, live, live_since_ns = 0, True, 0
 
             def on_state(state: LinkState, reason: str, now_ns: int) -> None:
-                nonlocal downs, live
+                nonlocal downs, live, live_since_ns
                 if live and state is not LinkState.CLOSED:
                     downs += 1
                     for coin, book in books.items():
-                        seen_ms[coin] = book.time_ms
                         if not book.stale or book.stale_reason != reason:
                             wrong.append(f"{coin} is {book.stale_reason!r} when the link is down for {reason!r}")
                 live = state is LinkState.LIVE
+                if live:
+                    live_since_ns = now_ns
                 for condition in conditions:
                     condition.look()
 
             def on_book(book: hlconn.Book) -> None:
-                if not book.stale and (hl.link.state is not LinkState.LIVE or book.time_ms <= seen_ms[book.coin]):
-                    wrong.append(f"{book} was not stale on a {hl.link.state} link, last seen {seen_ms[book.coin]}")
+                if not book.stale and (not live or book.recv_ns < live_since_ns):
+                    wrong.append(f"{book} was not stale, live {live}, heard {book.recv_ns}, connected {live_since_ns}")
                 for condition in conditions:
                     condition.look(book)
 
