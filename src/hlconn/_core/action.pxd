@@ -1,4 +1,4 @@
-# action.pxd: typed actions -> the bytes that are hashed (msgpack) and the bytes that are sent (JSON), each written once.
+# action.pxd: typed actions -> the bytes that are hashed (msgpack) and those that are sent (JSON), each written once.
 #
 # A number goes in as int, str, Decimal or float and comes out as the venue's text: no exponent, no trailing zeros, no
 # "-0". Source of the forms: the venue's docs, Exchange endpoint and Signing; the official Python SDK for key order.
@@ -27,3 +27,6 @@ cdef class Action:
     cdef readonly bytes json
     cdef readonly Py_ssize_t items   # orders, cancels or modifies in it; 1 for any other
     cdef readonly bint takes_vault
+
+# repr, at most 80 characters and never raising: for messages
+cdef str shown(object value)

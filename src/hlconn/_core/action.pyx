@@ -5,14 +5,19 @@ from cpython.unicode cimport PyUnicode_Check
 from libc.math cimport fabs, isfinite, rint
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, strlen
+from libc.string cimport memcpy, memset, strlen
 
 from hlconn._core.cursor cimport hl_pow10
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from operator import index
 
 import orjson
 
 from hlconn.errors import ConfigError, InvalidOrder
-from hlconn.types import Cloid, Grouping, Order, Priority, Tif, Tpsl
+from hlconn.types import Builder, Cloid, Grouping, Order, Priority, Tif, Tpsl
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
@@ -32,12 +37,15 @@ TAKES_VAULT = frozenset((
     "order", "cancel", "cancelByCloid", "modify", "batchModify", "scheduleCancel", "twapOrder", "twapCancel",
     "updateLeverage", "updateIsolatedMargin", "topUpIsolatedOnlyMargin", "borrowLend"))
 
-cdef object ALO = Tif.ALO
+cdef object LIMIT = 10**64     # far above any number that fits
+cdef str NO_NUMBER = "is no number of at most 18 digits: pass int, str, Decimal or float"
+
 cdef object IOC = Tif.IOC
 cdef object GTC = Tif.GTC
 cdef object TP = Tpsl.TP
 cdef object POSITION_TPSL = Grouping.POSITION_TPSL
 
+cdef object HEX_TEXT = re.compile(r"0[xX](?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40})").fullmatch
 
 cdef const char* HEX = b"0123456789abcdef"
 
@@ -159,12 +167,20 @@ cdef bint from_double(double x, Number* out) noexcept nogil:
     return out.digits != 0
 
 
+cdef str shown(value):
+    try:
+        text = repr(value)
+    except Exception:  # an int of thousands of digits has no repr; nor need an object of the caller's
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
 cdef object refuse(what, value, why):
-    return InvalidOrder(f"{what} {value!r} {why}")
+    return InvalidOrder(f"{what} {shown(value)} {why}")
 
 
-# Any accepted number, zero or above. Raises InvalidOrder.
-cdef int read_number(value, what, Number* out) except -1:
+# Any accepted number, zero or above: None, or what is wrong with it.
+cdef str read_number(value, Number* out):
     cdef bint negative = False
     cdef int overflow = 0
     cdef long long whole
@@ -174,11 +190,11 @@ cdef int read_number(value, what, Number* out) except -1:
     if PyFloat_CheckExact(value):
         x = PyFloat_AS_DOUBLE(value)
         if not isfinite(x):
-            raise refuse(what, value, "is not a finite number")
+            return "is not a finite number"
         if x < 0:
-            raise refuse(what, value, "is below zero")
+            return "is below zero"
         if from_double(x, out):
-            return 0
+            return None
         value = repr(value)
     elif PyLong_CheckExact(value):
         whole = PyLong_AsLongLongAndOverflow(value, &overflow)
@@ -186,24 +202,33 @@ cdef int read_number(value, what, Number* out) except -1:
             out.digits = <uint64_t>whole
             out.scale = 0
             out.significant = count_digits(out.digits)
-            return 0
+            return None
+        if not -LIMIT < value < LIMIT:
+            return NO_NUMBER
         value = str(value)
     elif not PyUnicode_Check(value):
         if isinstance(value, bool):
-            raise refuse(what, value, "is a bool: pass int, str, Decimal or float")
+            return "is a bool: pass int, str, Decimal or float"
         if isinstance(value, float):
-            return read_number(float(value), what, out)
-        if isinstance(value, int):
-            return read_number(int(value), what, out)
-        value = str(value)
+            return read_number(float.__float__(value), out)
+        if isinstance(value, Decimal):
+            value = Decimal.__str__(value)
+        else:
+            try:
+                value = index(value)  # numpy's integers too
+            except TypeError:
+                return NO_NUMBER
+            return read_number(value, out)
+    if not value.isascii():
+        return NO_NUMBER
     text = PyUnicode_AsUTF8AndSize(value, &size)
     if parse(text, size, out, &negative) != 0:
-        raise refuse(what, value, "is no number of at most 18 digits: pass int, str, Decimal or float")
+        return NO_NUMBER
     if negative and out.digits:
-        raise refuse(what, value, "is below zero")
+        return "is below zero"
     if out.scale > MAX_DECIMALS:
-        raise refuse(what, value, f"has {out.scale} decimals: the venue takes at most 8")
-    return 0
+        return f"has {out.scale} decimals: the venue takes at most 8"
+    return None
 
 
 # The text of a number into `out`, which has MAX_TEXT bytes; returns its length.
@@ -223,9 +248,9 @@ cdef Py_ssize_t write_number(Number* number, char* out) noexcept nogil:
         if i == number.scale and i > 0:
             out[used] = c'.'
             used += 1
-    for i in range(-number.scale):
-        out[used] = c'0'
-        used += 1
+    if number.scale < 0:
+        memset(out + used, c'0', <size_t>-number.scale)
+        used -= number.scale
     return used
 
 
@@ -237,7 +262,9 @@ def wire(value: object) -> str:
     """
     cdef Number number
     cdef char text[MAX_TEXT]
-    read_number(value, "number", &number)
+    problem = read_number(value, &number)
+    if problem is not None:
+        raise refuse("number", value, problem)
     return text[:write_number(&number, text)].decode("ascii")
 
 
@@ -411,17 +438,26 @@ cdef inline void both_number(Writer* w, Number* number) noexcept nogil:
 
 # --- orders -----------------------------------------------------------------------------------------------------
 
-cdef int check_px(Number* px, value, instrument) except -1:
-    if px.digits == 0 or (px.scale > 0 and (px.significant > 5 or px.scale > <int>instrument.px_decimals)):
-        instrument.check_px(value)  # raises, with the nearest valid prices
-        raise refuse("px", value, "is not a valid price")
+# What the instrument accepts, as it writes it; it raises, with the nearest valid values, for all else.
+cdef int settle_by(text, what, value, Number* out) except -1:
+    problem = read_number(text, out)
+    if problem is not None:
+        raise refuse(what, value, problem)
     return 0
 
 
-cdef int check_sz(Number* sz, value, instrument, bint zero_too) except -1:
-    if sz.scale > <int>instrument.sz_decimals or (sz.digits == 0 and not zero_too):
-        instrument.check_sz(value)  # raises, with the nearest valid sizes
-        raise refuse("sz", value, "is not a valid size")
+# On the grid, without a call of the instrument's when there is no doubt.
+cdef int read_px(value, instrument, Number* px) except -1:
+    if read_number(value, px) is not None or px.digits == 0 or (
+            px.scale > 0 and (px.significant > 5 or px.scale > <int>instrument.px_decimals)):
+        settle_by(instrument.check_px(value), "px", value, px)
+    return 0
+
+
+cdef int read_sz(value, instrument, bint zero_too, Number* sz) except -1:
+    if read_number(value, sz) is not None or sz.scale > <int>instrument.sz_decimals or (
+            sz.digits == 0 and not zero_too):
+        settle_by(instrument.check_sz(value, zero_ok=zero_too), "sz", value, sz)
     return 0
 
 
@@ -449,17 +485,17 @@ cdef int write_order(Writer* w, order, instruments, bint zero_too) except -1:
     cdef Number px
     cdef Number sz
     cdef Number trigger_px
-    cdef bint is_buy = order.side == 0
+    cdef bint is_buy
+    if not isinstance(order, Order):
+        raise TypeError(f"an order is a hlconn.Order, not {shown(order)}")
+    is_buy = order.side == 0
     instrument = instruments[order.coin]
     trigger = order.trigger
     cloid = order.cloid
-    read_number(order.px, "px", &px)
-    read_number(order.sz, "sz", &sz)
-    check_px(&px, order.px, instrument)
-    check_sz(&sz, order.sz, instrument, zero_too)
+    read_px(order.px, instrument, &px)
+    read_sz(order.sz, instrument, zero_too, &sz)
     if trigger is not None:
-        read_number(trigger.px, "trigger px", &trigger_px)
-        check_px(&trigger_px, trigger.px, instrument)
+        read_px(trigger.px, instrument, &trigger_px)
     reserve(w, ORDER_ROOM)
     pack_container(w, 6 if cloid is None else 7, True)
     pack_text(w, b"\xa1a", 2)
@@ -558,6 +594,10 @@ def order(orders: list, instruments: object, *, grouping: object = Grouping.NA, 
     cdef bint zero_too = grouping is POSITION_TPSL  # size 0: the whole position
     if not count:
         raise InvalidOrder("no orders: the venue refuses an empty batch")
+    if not isinstance(grouping, (Grouping, Priority)):
+        raise TypeError(f"grouping must be a Grouping or a Priority, not {shown(grouping)}")
+    if builder is not None and not isinstance(builder, Builder):
+        raise TypeError(f"builder must be a Builder or None, not {shown(builder)}")
     open_writer(&w)
     try:
         begin(&w, 3 if builder is None else 4, b"order", b"orders", count)
@@ -597,9 +637,15 @@ cdef int write_oid(Writer* w, oid) except -1:
     if isinstance(oid, Cloid):
         return write_cloid(w, oid)
     if not isinstance(oid, int) or isinstance(oid, bool) or not 0 <= oid < 1 << 64:
-        raise InvalidOrder(f"oid {oid!r} is neither an int from 0 to 2^64 - 1 nor a Cloid")
+        raise InvalidOrder(f"oid {shown(oid)} is neither an int from 0 to 2^64 - 1 nor a Cloid")
     both_unsigned(w, oid)
     return 0
+
+
+cdef tuple pair(each, what):
+    if not isinstance(each, (tuple, list)) or len(each) != 2:
+        raise TypeError(f"pass pairs of {what}, not {shown(each)}")
+    return tuple(each)
 
 
 def cancel(cancels: list, instruments: object, *, fast: bool = False) -> Action:
@@ -615,7 +661,8 @@ def cancel(cancels: list, instruments: object, *, fast: bool = False) -> Action:
     open_writer(&w)
     try:
         begin(&w, 3 if fast else 2, b"cancel", b"cancels", count)
-        for coin, oid in cancels:
+        for each in cancels:
+            coin, oid = pair(each, "coin and oid")
             if isinstance(oid, Cloid):
                 raise InvalidOrder(f"{oid!r}: cancel takes oids, cancel_by_cloid takes Cloids")
             reserve(&w, ORDER_ROOM)
@@ -645,9 +692,10 @@ def cancel_by_cloid(cancels: list, instruments: object, *, fast: bool = False) -
     open_writer(&w)
     try:
         begin(&w, 3 if fast else 2, b"cancelByCloid", b"cancels", count)
-        for coin, cloid in cancels:
+        for each in cancels:
+            coin, cloid = pair(each, "coin and Cloid")
             if not isinstance(cloid, Cloid):
-                raise InvalidOrder(f"{cloid!r} is no Cloid: cancel takes oids")
+                raise InvalidOrder(f"{shown(cloid)} is no Cloid: cancel takes oids")
             reserve(&w, ORDER_ROOM)
             json_text(&w, ITEM_ASSET + (i == 0), 10 - (i == 0))
             pack_text(&w, b"\x82\xa5asset", 7)
@@ -665,7 +713,7 @@ def cancel_by_cloid(cancels: list, instruments: object, *, fast: bool = False) -
         close_writer(&w)
 
 
-def modify(oid: object, order: Order, instruments: object, *, always_place: bool = False) -> Action:
+def modify(oid: object, order: object, instruments: object, *, always_place: bool = False) -> Action:
     """Replace one order. oid: int or Cloid. Its answer does not carry the new oid: `batch_modify` of one does.
 
     always_place: place the new order even if the old one could not be canceled. Raises InvalidOrder as `order` does.
@@ -700,14 +748,15 @@ def batch_modify(modifies: list, instruments: object, *, always_place: bool = Fa
     open_writer(&w)
     try:
         begin(&w, 3 if always_place else 2, b"batchModify", b"modifies", count)
-        for oid, each in modifies:
+        for each in modifies:
+            oid, new = pair(each, "oid and Order")
             reserve(&w, ORDER_ROOM)
             json_text(&w, ITEM_OID + (i == 0), 8 - (i == 0))
             pack_text(&w, b"\x82\xa3oid", 5)
             write_oid(&w, oid)
             pack_text(&w, b"\xa5order", 6)
             json_text(&w, b',"order":', 9)
-            write_order(&w, each, instruments, False)
+            write_order(&w, new, instruments, False)
             reserve(&w, ORDER_ROOM)
             json_text(&w, b'}', 1)
             i += 1
@@ -719,25 +768,30 @@ def batch_modify(modifies: list, instruments: object, *, always_place: bool = Fa
         close_writer(&w)
 
 
-def schedule_cancel(time_ms: int | None = None) -> Action:
+# Declared `object` and checked here: as `int`, Cython would round a float and take a bool.
+cdef object whole(value, what, lowest):
+    if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+        raise ConfigError(f"{what} must be an int of at least {lowest}, not {shown(value)}")
+    return value
+
+
+def schedule_cancel(time_ms: object = None) -> Action:
     """Cancel all open orders at that venue time (at least 5 s ahead); None takes the schedule back."""
-    return raw({"type": "scheduleCancel"} if time_ms is None else {"type": "scheduleCancel", "time": time_ms})
+    return raw({"type": "scheduleCancel"} if time_ms is None else {
+        "type": "scheduleCancel", "time": whole(time_ms, "time_ms", 0)})
 
 
-def update_leverage(coin: str, leverage: int, instruments: object, *, is_cross: bool = True) -> Action:
+def update_leverage(coin: str, leverage: object, instruments: object, *, is_cross: bool = True) -> Action:
     """Set a coin's leverage, 1 to its maximum."""
-    if isinstance(leverage, bool) or not isinstance(leverage, int) or leverage < 1:
-        raise ConfigError(f"leverage must be an int of at least 1, not {leverage!r}")
     return raw({"type": "updateLeverage", "asset": instruments[coin].asset, "isCross": bool(is_cross),
-                "leverage": leverage})
+                "leverage": whole(leverage, "leverage", 1)})
 
 
-def update_isolated_margin(coin: str, micro_usd: int, instruments: object) -> Action:
+def update_isolated_margin(coin: str, micro_usd: object, instruments: object) -> Action:
     """Add (or, below zero, take) isolated margin, in millionths of a USD."""
-    if isinstance(micro_usd, bool) or not isinstance(micro_usd, int):
-        raise ConfigError(f"micro_usd must be an int, not {micro_usd!r}")
     # isBuy has no effect until the venue has hedge mode; the official SDK always sends true
-    return raw({"type": "updateIsolatedMargin", "asset": instruments[coin].asset, "isBuy": True, "ntli": micro_usd})
+    return raw({"type": "updateIsolatedMargin", "asset": instruments[coin].asset, "isBuy": True,
+                "ntli": whole(micro_usd, "micro_usd", -(1 << 63))})
 
 
 def noop() -> Action:
@@ -754,24 +808,33 @@ cdef object plain(value, int depth):
     if value is None or value is True or value is False:
         return value
     if isinstance(value, str):
-        if len(value) in (34, 42) and value[:2] in ("0x", "0X") and value.isascii():
-            return value.lower()
-        return str(value)
+        return plain_text(value)
     if isinstance(value, int):
         if not -(1 << 63) <= value < 1 << 64:
-            raise ConfigError(f"{value} does not fit in 64 bits")
+            raise ConfigError(f"{shown(value)} does not fit in 64 bits")
         return int(value)
     if isinstance(value, (list, tuple)):
         return [plain(each, depth + 1) for each in value]
-    if hasattr(value, "items"):
+    if isinstance(value, Mapping):
         return {plain_key(key): plain(each, depth + 1) for key, each in value.items()}
-    raise ConfigError(f"{value!r} in an action: numbers are int, or str for decimals; see hlconn.action.wire()")
+    raise ConfigError(f"{shown(value)} in an action: numbers are int, or str for decimals; see hlconn.action.wire()")
 
 
-cdef object plain_key(key):
+cdef str plain_text(value):
+    text = str.__str__(value)  # of an enum of strings: its value
+    if HEX_TEXT(text) is not None:
+        return text.lower()
+    try:
+        PyUnicode_AsUTF8AndSize(text, NULL)
+    except UnicodeEncodeError:
+        raise ConfigError(f"{shown(text)} in an action is no Unicode text: it has a lone surrogate") from None
+    return text
+
+
+cdef str plain_key(key):
     if not isinstance(key, str):
-        raise ConfigError(f"the keys of an action are str, not {key!r}")
-    return key
+        raise ConfigError(f"the keys of an action are str, not {shown(key)}")
+    return plain_text(key)
 
 
 cdef int pack_value(Writer* w, value) except -1:

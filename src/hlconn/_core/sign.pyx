@@ -4,10 +4,10 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from hlconn._core.action cimport Action
+from hlconn._core.action cimport Action, shown
 from hlconn._core.cursor cimport hex_digit
 from hlconn._core.keccak cimport hl_keccak256
-from hlconn._core.secp cimport PublicKey, Recoverable, Secp, address_of, library, recover_address
+from hlconn._core.secp cimport PublicKey, Recoverable, address_of, library, recover_address
 
 import orjson
 
@@ -84,10 +84,18 @@ cdef void big_endian(uint64_t value, uint8_t* out) noexcept nogil:
         out[i] = <uint8_t>(value >> (56 - 8 * i) & 0xFF)
 
 
+# Arguments that end here are declared `object`: as `int`, Cython would round a float.
 cdef int64_t whole(value, what) except -1:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 63:
-        raise ConfigError(f"{what} must be an int of milliseconds, not {value!r}")
+        raise ConfigError(f"{what} must be an int from 0 to 2^63 - 1, not {shown(value)}")
     return value
+
+
+cdef object network_of(value):
+    try:
+        return Network(value)
+    except ValueError:
+        raise ConfigError(f"unknown network {shown(value)}: say mainnet, testnet or local") from None
 
 
 cdef str address_text(const uint8_t* address):
@@ -101,11 +109,11 @@ cdef str address_text(const uint8_t* address):
 cdef str read_address(value, uint8_t* out):
     cdef Py_ssize_t size = 0
     cdef const char* text
-    if isinstance(value, str):
+    if isinstance(value, str) and value.isascii():
         text = PyUnicode_AsUTF8AndSize(value, &size)
         if size == 42 and text[0] == c'0' and text[1] == c'x' and from_hex(text + 2, 20, out):
             return address_text(out)
-    raise ConfigError(f"an address is 0x and 40 hex digits, not {value!r}")
+    raise ConfigError(f"an address is 0x and 40 hex digits, not {shown(value)}")
 
 
 # The digest that is signed for an L1 action; `vault` NULL and `expires_after` -1: none.
@@ -161,16 +169,14 @@ cdef class Signed:
     def s(self) -> int:
         return int.from_bytes(self._rs[32:64], "big")
 
-    def post(self, id: int) -> bytes:
+    def post(self, id: object) -> bytes:
         """The WebSocket message that sends it: {"method":"post","id":...}. id: unique among those in flight."""
         cdef Py_ssize_t n = PyBytes_GET_SIZE(self.payload)
-        cdef int64_t number = id
+        cdef int64_t number = whole(id, "id")
         cdef bytes message
         cdef char* out
         cdef char head[96]
         cdef char* end = put(head, b'{"method":"post","id":', 22)
-        if number < 0:
-            raise ConfigError(f"a post's id is an int of at least 0, not {id!r}")
         end = put_int(end, number)
         end = put(end, b',"request":{"type":"action","payload":', 38)
         message = PyBytes_FromStringAndSize(NULL, end - head + n + 2)
@@ -218,10 +224,7 @@ cdef class Signer:
         cdef PublicKey public
         cdef uint8_t address[20]
         self._lib = library()
-        try:
-            self.network = Network(network)
-        except ValueError:
-            raise ConfigError(f"unknown network {network!r}: say mainnet, testnet or local") from None
+        self.network = network_of(network)
         self.vault = None if vault is None else read_address(vault, self._vault)
         self._take_key(key)
         self._open = True
@@ -235,7 +238,7 @@ cdef class Signer:
         cdef Py_ssize_t size = 0
         cdef bint good = False
         inner = getattr(key, "key", key)  # an eth_account account
-        if isinstance(inner, str):
+        if isinstance(inner, str) and inner.isascii():  # else an error in encoding it would hold, and show, the key
             text = PyUnicode_AsUTF8AndSize(inner, &size)
             if size == 66 and text[0] == c'0' and (text[1] == c'x' or text[1] == c'X'):
                 text += 2
@@ -260,9 +263,9 @@ cdef class Signer:
         or a wrong password.
         """
         cdef bytes secret
-        from hlconn.account import decrypt_keystore
+        from hlconn.keystore import decrypt
 
-        secret = decrypt_keystore(path, password)
+        secret = decrypt(path, password)
         try:
             return cls(secret, network, vault)
         finally:
@@ -278,7 +281,7 @@ cdef class Signer:
         self._lib.serialize_compact(self._lib.context, rs, &recovery, &signature)
         return recovery
 
-    def sign(self, action: object, nonce: int, expires_after: int | None = None, *, vault: object = UNSAID) -> Signed:
+    def sign(self, action: object, nonce: object, expires_after: object = None, *, vault: object = UNSAID) -> Signed:
         """Sign an action: an `Action`, or a mapping hashed in its own key order.
 
         nonce: ms, unique for this key. expires_after: venue time in ms after which the venue will not execute it.
@@ -301,7 +304,8 @@ cdef class Signer:
             signed.vault = self.vault
             if self.vault is not None:
                 if not typed.takes_vault:
-                    raise ConfigError(f"{typed.type} cannot be sent for a vault: say vault=None to send it for yourself")
+                    raise ConfigError(
+                        f"{typed.type} cannot be sent for a vault: say vault=None to send it for yourself")
                 vault_bytes = self._vault
         elif vault is not None:
             signed.vault = read_address(vault, said)
@@ -367,7 +371,7 @@ def keccak256(data: bytes) -> bytes:
     return out[:32]
 
 
-def hash_of(action: object, nonce: int, vault: str | None, expires_after: int | None, network: object) -> tuple:
+def hash_of(action: object, nonce: object, vault: str | None, expires_after: object, network: object) -> tuple:
     """(connection id, digest) of an L1 action, as 32 bytes each: to compare with other implementations."""
     cdef uint8_t connection_id[32]
     cdef uint8_t digest[32]
@@ -377,5 +381,5 @@ def hash_of(action: object, nonce: int, vault: str | None, expires_after: int | 
         read_address(vault, address)
     digest_of(typed.msgpack, whole(nonce, "nonce"), NULL if vault is None else address,
               -1 if expires_after is None else whole(expires_after, "expires_after"),
-              Network(network) is MAINNET, connection_id, digest)
+              network_of(network) is MAINNET, connection_id, digest)
     return connection_id[:32], digest[:32]
