@@ -23,16 +23,21 @@ PACKAGE = ROOT / "src" / "hlconn"
 RANKS: list[list[str]] = [
     ["errors"],
     ["types", "config"],
-    ["instruments"],
+    ["instruments", "keystore", "nonces"],
     [
         "_core._build",
         "_core.cursor",
+        "_core.keccak",
         "_core.codec",
         "_core.classify_table",
         "_core.classify",
+        "_core.action",
         "_core.book",
+        "_core.secp",
+        "_core.sign",
         "_core.feed",
         "_core.listener",
+        "account",
         "responses",
     ],
     ["session.link", "session.pylistener", "session.driver"],
@@ -109,16 +114,25 @@ def run_alone(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
 
 
-@pytest.mark.parametrize(
-    "module", ["hlconn", *(f"hlconn.{n}" for n in every_module() if n not in ("_core.cursor", "_core._build"))]
-)
+NOT_IMPORTED = ("_core.cursor", "_core.keccak", "_core._build")
+
+
+@pytest.mark.parametrize("module", ["hlconn", *(f"hlconn.{n}" for n in every_module() if n not in NOT_IMPORTED)])
 def test_each_module_imports_alone(module: str) -> None:
     run_alone(f"import {module}")
 
 
 def test_importing_hlconn_brings_nothing_heavy_along() -> None:
     loaded = run_alone("import sys, hlconn; print(*sys.modules)").split()
-    assert not {"asyncio", "ssl", "picows", "orjson", "rich", "hlconn.client", "hlconn.sim"} & set(loaded)
+    heavy = {"asyncio", "ssl", "picows", "orjson", "rich", "hlconn.client", "hlconn.sim"}
+    assert not (heavy | {"coincurve", "eth_account", "hlconn.account", "hlconn._core.action"}) & set(loaded)
+
+
+def test_signing_an_order_does_not_bring_eth_account_along() -> None:
+    code = "import hlconn; hlconn.Signer('01' * 32, 'local').sign({'type': 'noop'}, 1); import hlconn.account, sys"
+    loaded = run_alone(f"{code}; print(*sys.modules)").split()
+    assert "coincurve" in loaded
+    assert not {"eth_account", "eth_keyfile", "asyncio"} & set(loaded)
 
 
 def test_every_public_name_is_there_and_is_documented() -> None:
@@ -132,7 +146,7 @@ def test_every_public_name_is_there_and_is_documented() -> None:
         _ = hlconn.nonsense
 
 
-@pytest.mark.parametrize("module", ["codec", "classify", "book", "feed"])
+@pytest.mark.parametrize("module", ["codec", "classify", "book", "feed", "action", "sign"])
 def test_everything_compiled_that_is_public_is_documented(module: str) -> None:
     compiled = importlib.import_module(f"hlconn._core.{module}")
     for name, value in vars(compiled).items():
@@ -155,9 +169,10 @@ def test_the_version_is_the_newest_of_the_changelog() -> None:
     assert newest[1] == hlconn.__version__
 
 
-def test_run_time_dependencies_are_the_three_we_say() -> None:
+def test_run_time_dependencies_are_the_ones_we_say() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert [re.match(r"\w+", d)[0] for d in project["dependencies"]] == ["numpy", "picows", "orjson"]  # type: ignore[index]
+    names = [re.match(r"[\w-]+", line)[0] for line in project["dependencies"]]  # type: ignore[index]
+    assert names == ["numpy", "picows", "orjson", "coincurve", "eth-account"]
 
 
 def test_the_build_is_of_the_kind_that_was_asked_for() -> None:

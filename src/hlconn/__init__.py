@@ -1,7 +1,7 @@
 """hlconn: see and trade Hyperliquid from Python, with the hot path compiled.
 
-Level 0, synchronous: `Book`, `Feed`, `Instruments`, `Order`, `classify`. Level 1, asyncio: `connect`. Everything else
-is reached from these.
+Level 0, synchronous: `Book`, `Feed`, `Instruments`, `Order`, `classify`, and `Signer` with the actions of `action` and
+`account`. Level 1, asyncio: `connect`. Everything else is reached from these.
 """
 
 from __future__ import annotations
@@ -48,8 +48,11 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from . import sim
+    from . import account, sim
+    from ._core import action
+    from ._core.sign import Signed, Signer
     from .client import Client, connect
+    from .nonces import Nonces
     from .session.link import LinkState
 
 __all__ = [
@@ -78,6 +81,7 @@ __all__ = [
     "LinkState",
     "MarketKind",
     "Network",
+    "Nonces",
     "NotSent",
     "Order",
     "OutcomeUnknown",
@@ -86,12 +90,16 @@ __all__ = [
     "Rejected",
     "SessionConfig",
     "Side",
+    "Signed",
+    "Signer",
     "SubscriptionRefused",
     "Throttled",
     "Tif",
     "Tpsl",
     "Trigger",
     "UnknownCoin",
+    "account",
+    "action",
     "classify",
     "classify_status",
     "connect",
@@ -101,8 +109,18 @@ __all__ = [
 __version__ = "0.1.0"
 
 
-# asyncio, picows and orjson are imported when somebody connects, not when somebody reads a file
-_LATER = {"connect": ".client", "Client": ".client", "LinkState": ".session.link", "sim": ".sim"}
+# asyncio, picows, orjson and what signs are imported when somebody connects or signs, not when somebody reads a file
+_LATER = {
+    "connect": ".client",
+    "Client": ".client",
+    "LinkState": ".session.link",
+    "Nonces": ".nonces",
+    "Signed": "._core.sign",
+    "Signer": "._core.sign",
+    "account": ".account",
+    "action": "._core.action",
+    "sim": ".sim",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -111,7 +129,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     module = import_module(_LATER[name], __name__)
-    value = globals()[name] = module if name == "sim" else getattr(module, name)
+    value = globals()[name] = module if _LATER[name].endswith(f".{name}") else getattr(module, name)
     return value
 
 
