@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src -type f ! -name '*.pyc')
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint checked asan fuzz mutants bench bench-smoke coverage clean
+.PHONY: demo test sdk lint checked asan fuzz mutants bench bench-smoke coverage clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hlconn demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
+
+# The official SDK in an environment of its own: with it, `make test` signs random actions in both and compares.
+sdk: $(BIN)/python
+	$(BIN)/python tools/make_vectors.py --venv-only
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "hlconn needs Python 3.11 to 3.13, this is %d.%d: say make PYTHON=python3.12" % v)'
@@ -32,7 +36,8 @@ lint: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint src/hlconn/_core
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --allowlist tools/stubtest-allow.txt \
-		hlconn._core.codec hlconn._core.classify hlconn._core.book hlconn._core.feed hlconn._core.listener
+		hlconn._core.codec hlconn._core.classify hlconn._core.book hlconn._core.feed hlconn._core.listener \
+		hlconn._core.action hlconn._core.sign hlconn._core.secp hlconn._core.oneshot
 
 # The same tests on a build with bounds checks, overflow checks and assertions.
 checked: $(VENV)/.dev
