@@ -10,15 +10,16 @@ cdef struct Recoverable:
 cdef struct PublicKey:
     uint8_t data[64]
 
-ctypedef int (*nonce_fn)(uint8_t*, const uint8_t*, const uint8_t*, const uint8_t*, void*, unsigned int) noexcept
-ctypedef int (*verify_fn)(const void*, const uint8_t*) noexcept
-ctypedef int (*create_fn)(const void*, PublicKey*, const uint8_t*) noexcept
-ctypedef int (*serialize_fn)(const void*, uint8_t*, size_t*, const PublicKey*, unsigned int) noexcept
-ctypedef int (*sign_fn)(const void*, Recoverable*, const uint8_t*, const uint8_t*, nonce_fn, const void*) noexcept
-ctypedef int (*compact_fn)(const void*, uint8_t*, int*, const Recoverable*) noexcept
-ctypedef int (*parse_fn)(const void*, Recoverable*, const uint8_t*, int) noexcept
-ctypedef int (*recover_fn)(const void*, PublicKey*, const Recoverable*, const uint8_t*) noexcept
-ctypedef int (*tweak_fn)(const void*, uint8_t*, const uint8_t*) noexcept
+ctypedef int (*nonce_fn)(uint8_t*, const uint8_t*, const uint8_t*, const uint8_t*, void*, unsigned int) noexcept nogil
+ctypedef int (*verify_fn)(const void*, const uint8_t*) noexcept nogil
+ctypedef int (*create_fn)(const void*, PublicKey*, const uint8_t*) noexcept nogil
+ctypedef int (*serialize_fn)(const void*, uint8_t*, size_t*, const PublicKey*, unsigned int) noexcept nogil
+ctypedef int (*sign_fn)(const void*, Recoverable*, const uint8_t*, const uint8_t*, nonce_fn, const void*) noexcept nogil
+ctypedef int (*compact_fn)(const void*, uint8_t*, int*, const Recoverable*) noexcept nogil
+ctypedef int (*parse_fn)(const void*, Recoverable*, const uint8_t*, int) noexcept nogil
+ctypedef int (*recover_fn)(const void*, PublicKey*, const Recoverable*, const uint8_t*) noexcept nogil
+ctypedef int (*tweak_fn)(const void*, uint8_t*, const uint8_t*) noexcept nogil
+ctypedef int (*negate_fn)(const void*, uint8_t*) noexcept nogil
 
 cdef struct Secp:
     void* context            # ours, with its blinding randomized
@@ -31,6 +32,8 @@ cdef struct Secp:
     recover_fn recover
     tweak_fn seckey_tweak_add
     tweak_fn seckey_tweak_mul
+    negate_fn seckey_negate
+    nonce_fn nonce_rfc6979
 
 cdef Secp* library() except NULL
 

@@ -43,6 +43,8 @@ cdef Secp* library() except NULL:
     SECP.recover = <recover_fn>address(ffi, lib, "ecdsa_recover")
     SECP.seckey_tweak_add = <tweak_fn>address(ffi, lib, "ec_seckey_tweak_add")
     SECP.seckey_tweak_mul = <tweak_fn>address(ffi, lib, "ec_seckey_tweak_mul")
+    SECP.seckey_negate = <negate_fn>address(ffi, lib, "ec_seckey_negate")
+    SECP.nonce_rfc6979 = <nonce_fn><uintptr_t>int(ffi.cast("uintptr_t", lib.secp256k1_nonce_function_rfc6979))
     SECP.context = (<context_create_fn>address(ffi, lib, "context_create"))(CONTEXT_NONE)
     if SECP.context == NULL:
         raise MemoryError

@@ -1,11 +1,12 @@
 # sign.pxd: one action and one key -> the bytes to send, signed.
 #
 # The key lives in `Signer._key` and nowhere else of ours; close() wipes it. libsecp256k1 makes the signature: RFC 6979
-# nonces, low s.
+# nonces, low s. With `presign`, entries of a Pool come first (oneshot.pxd).
 #
-# Imported by: nobody compiled.  Imports: action, keccak, secp, config, errors.
+# Imported by: nobody compiled.  Imports: action, keccak, secp, oneshot, config, errors.
 from libc.stdint cimport int64_t, uint8_t
 
+from hlconn._core.oneshot cimport Pool
 from hlconn._core.secp cimport Secp
 
 cdef class Signed:
@@ -26,6 +27,7 @@ cdef class Signer:
     cdef uint8_t _key[32]
     cdef bint _open
     cdef uint8_t _vault[20]
+    cdef Pool _pool          # None: no one-time nonces
 
     cdef int _take_key(self, object key) except -1
     cdef int _sign(self, const uint8_t* digest, uint8_t* rs) except -1

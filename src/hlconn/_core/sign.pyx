@@ -7,6 +7,7 @@ from libc.string cimport memcpy
 from hlconn._core.action cimport Action, shown
 from hlconn._core.cursor cimport hex_digit
 from hlconn._core.keccak cimport hl_keccak256
+from hlconn._core.oneshot cimport new_pool
 from hlconn._core.secp cimport PublicKey, Recoverable, address_of, library, recover_address
 
 import orjson
@@ -25,6 +26,7 @@ cdef enum:
     SUFFIX = 38          # bytes after the msgpack: nonce 8, vault 1 + 20, expiry 1 + 8
     ENVELOPE = 420       # bytes of a payload around its action
     ON_STACK = 4096
+    MAX_PRESIGN = 10000
 
 # Source: the reference of signing, section 3: EIP-712 domain "Exchange", version 1, chain 1337; type Agent.
 cdef bytes DOMAIN = bytes.fromhex("d79297fcdf2ffcd4ae223d01edaa2ba214ff8f401d7c9300d995d17c82aa4040")
@@ -96,6 +98,13 @@ cdef object network_of(value):
         return Network(value)
     except ValueError:
         raise ConfigError(f"unknown network {shown(value)}: say mainnet, testnet or local") from None
+
+
+# For arguments annotated `object`: Cython would turn True and 1.5 into 1 for one annotated `int`.
+cdef Py_ssize_t count(value, Py_ssize_t most, what) except -1:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ConfigError(f"{what} must be an int from 0 to {most}, not {value!r}")
+    return value
 
 
 cdef str address_text(const uint8_t* address):
@@ -216,22 +225,30 @@ cdef class Signer:
 
     key: 64 hex digits (0x or not), 32 bytes, or an eth_account account. network: a Network or its name; it decides
     the signing domain. "local" signs as testnet does. vault: address of a vault or sub-account to act for.
+    presign: one-time nonces to keep ready, at most 10000, for signatures without their slowest part; 0: none. Made
+    here (about 50 us each) and by `refill`. Never on a machine that is snapshotted or cloned live: docs/oneshot.md.
     address: of the key, lower case. The key is never shown, copied or pickled; `close` wipes it.
     Raises ConfigError, never naming the key.
     """
 
-    def __init__(self, key: object, network: object, vault: str | None = None):
+    def __init__(self, key: object, network: object, vault: str | None = None, *, presign: object = 0):
         cdef PublicKey public
         cdef uint8_t address[20]
+        cdef Py_ssize_t ready = count(presign, MAX_PRESIGN, "presign")
+        self.close()  # a second call: nothing made with the first key may meet this one
+        self._pool = None
         self._lib = library()
         self.network = network_of(network)
         self.vault = None if vault is None else read_address(vault, self._vault)
         self._take_key(key)
-        self._open = True
         if not self._lib.pubkey_create(self._lib.context, &public, self._key) or address_of(
                 self._lib, &public, address) != 0:
             raise ConfigError("the key is not one")
         self.address = address_text(address)
+        if ready:
+            self._pool = new_pool(self._lib, ready)
+            self._pool.refill(self._key, ready)
+        self._open = True
 
     cdef int _take_key(self, object key) except -1:
         cdef const char* text
@@ -256,7 +273,8 @@ cdef class Signer:
         return 0
 
     @classmethod
-    def from_keystore(cls, path: object, password: str, network: object, vault: str | None = None) -> Signer:
+    def from_keystore(cls, path: object, password: str, network: object, vault: str | None = None, *,
+                      presign: object = 0) -> Signer:
         """The key of an encrypted JSON keystore file (the format of geth and eth_account). Needs eth-account.
 
         What eth-account leaves in freed memory while it decrypts cannot be wiped. ConfigError for an unreadable file
@@ -267,13 +285,17 @@ cdef class Signer:
 
         secret = decrypt(path, password)
         try:
-            return cls(secret, network, vault)
+            return cls(secret, network, vault, presign=presign)
         finally:
             hl_wipe(PyBytes_AS_STRING(secret), <size_t>PyBytes_GET_SIZE(secret))
 
     cdef int _sign(self, const uint8_t* digest, uint8_t* rs) except -1:
         cdef Recoverable signature
         cdef int recovery = 0
+        if self._pool is not None:
+            recovery = self._pool.sign(digest, rs)
+            if recovery >= 0:
+                return recovery
         if not self._open:
             raise Closed("the signer was closed: its key is gone")
         if not self._lib.sign_recoverable(self._lib.context, &signature, digest, self._key, NULL, NULL):
@@ -349,10 +371,41 @@ cdef class Signer:
         recovery = self._sign(<const uint8_t*>PyBytes_AS_STRING(digest), rs)
         return int.from_bytes(rs[:32], "big"), int.from_bytes(rs[32:64], "big"), 27 + recovery
 
+    def refill(self, limit: object = None) -> int:
+        """Make one-time nonces until `presign` are ready, or at most `limit`; returns how many were made.
+
+        About 50 us each, with the interpreter lock held: call it when nothing waits. 0 without `presign`. Closed after
+        `close`; ConfigError when the system gives no randomness.
+        """
+        cdef Py_ssize_t most = MAX_PRESIGN if limit is None else count(limit, MAX_PRESIGN, "limit")
+        if not self._open:
+            raise Closed("the signer was closed: its key is gone")
+        return 0 if self._pool is None else self._pool.refill(self._key, most)
+
+    @property
+    def presigned(self) -> int:
+        """One-time nonces that are ready."""
+        return 0 if self._pool is None else self._pool.left()
+
+    @property
+    def presign_misses(self) -> int:
+        """Signatures made by RFC 6979 instead, as no one-time nonce was left."""
+        return 0 if self._pool is None else self._pool.misses
+
+    @property
+    def presign_guards(self) -> tuple[str, ...]:
+        """What protects the memory of the nonces: those of "wiped on fork", "not dumped", "locked" that hold."""
+        return () if self._pool is None else self._pool.guards()
+
     def close(self) -> None:
-        """Wipe the key. Whoever holds the str or bytes it came from still has it: that cannot be wiped from here."""
+        """Wipe the key and the one-time nonces.
+
+        Whoever holds the str or bytes that the key came from still has it: that cannot be wiped from here.
+        """
         hl_wipe(self._key, sizeof(self._key))
         self._open = False
+        if self._pool is not None:
+            self._pool.close()
 
     def __dealloc__(self):
         hl_wipe(self._key, sizeof(self._key))

@@ -1,0 +1,9 @@
+from collections.abc import Callable
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Pool: ...
+
+def _inject(fault: Callable[[], object] | None) -> None: ...
+def _guard_by_process(on: bool) -> None: ...
