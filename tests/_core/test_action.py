@@ -105,6 +105,10 @@ def test_an_int_is_written_exactly(value: int) -> None:
 @example(5e-324)
 @example(9007199254740993.0)
 @example(98450.00000004)
+@example(41626143.35963801)
+@example(30000000.000000004)
+@example(22517998.136852482)
+@example(69060828.90000001)
 def test_a_float_means_its_shortest_text_or_is_noise_around_eight_decimals(value: float) -> None:
     text, exact = wire_or_none(value), Decimal(repr(value))
     if oracle_text(exact) is not None:

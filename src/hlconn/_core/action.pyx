@@ -146,13 +146,16 @@ cdef int parse(const char* p, Py_ssize_t n, Number* out, bint* negative) noexcep
     return 0
 
 
+# Below this the errors of x and of x * 10^k together are less than a half: rint finds the digits that x was read from.
+cdef double EXACT = 2251799813685248.0  # 2^51
+
 # The fewest decimals, up to 8, whose nearest double is x; or, for noise of at most 1e-12 of x, the nearest at 8.
 cdef bint from_double(double x, Number* out) noexcept nogil:
     cdef int k
     cdef double scaled = 0
     for k in range(MAX_DECIMALS + 1):
         scaled = rint(x * hl_pow10[k])
-        if scaled > 9007199254740992.0:
+        if scaled > EXACT:
             return False
         if scaled / hl_pow10[k] == x:  # both exact: the division rounds once, as reading the text would
             out.digits = <uint64_t>scaled
@@ -182,6 +185,7 @@ cdef object refuse(what, value, why):
 # Any accepted number, zero or above: None, or what is wrong with it.
 cdef str read_number(value, Number* out):
     cdef bint negative = False
+    cdef bint noise = False
     cdef int overflow = 0
     cdef long long whole
     cdef const char* text
@@ -195,6 +199,7 @@ cdef str read_number(value, Number* out):
             return "is below zero"
         if from_double(x, out):
             return None
+        noise = x * 1e8 > EXACT  # then what is beyond 8 decimals is far less than 1e-12 of x
         value = repr(value)
     elif PyLong_CheckExact(value):
         whole = PyLong_AsLongLongAndOverflow(value, &overflow)
@@ -226,6 +231,10 @@ cdef str read_number(value, Number* out):
         return NO_NUMBER
     if negative and out.digits:
         return "is below zero"
+    if noise and out.scale == MAX_DECIMALS + 1:
+        out.digits = (out.digits + 5) // 10
+        out.scale -= 1
+        settle(out)
     if out.scale > MAX_DECIMALS:
         return f"has {out.scale} decimals: the venue takes at most 8"
     return None
