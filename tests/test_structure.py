@@ -34,6 +34,7 @@ RANKS: list[list[str]] = [
         "_core.action",
         "_core.book",
         "_core.secp",
+        "_core.oneshot",
         "_core.sign",
         "_core.feed",
         "_core.listener",
