@@ -296,7 +296,7 @@ def test_off_the_grid_names_the_nearest_values() -> None:
         with pytest.raises(InvalidOrder, match="Use ") as raised:
             action.order([Order("BTC", Side.BUY, px, sz)], INSTRUMENTS)
         assert len(raised.value.nearest) == 2
-    with pytest.raises(InvalidOrder, match="at most 5 decimals") as raised:
+    with pytest.raises(InvalidOrder, match="at most 5 digits after the point") as raised:
         action.order([Order("BTC", Side.BUY, 1, "0.0000001234567")], INSTRUMENTS)
     assert raised.value.nearest == ("0.00001",)
 
