@@ -660,3 +660,9 @@ def test_the_sdks_number_vectors_come_out_as_there() -> None:
     for vector in vectors["slippage_price"]:
         grid = Instrument("X", 1, MarketKind.SPOT if vector["is_spot"] else MarketKind.PERP, vector["sz_decimals"])
         assert grid.check_px(float(vector["price_repr"])) == vector["wire"]
+
+
+@pytest.mark.parametrize("asset", [1.9, True, -1, 1 << 64, "7", None])
+def test_an_asset_id_is_a_whole_number(asset: Any) -> None:
+    with pytest.raises(ConfigError, match="asset id of 'X'"):
+        Instrument("X", asset, MarketKind.PERP, 2)

@@ -199,9 +199,11 @@ os._exit(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_a_fork_takes_none_and_does_not_hold_the_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fork", ["os.fork()", "__import__('ctypes').CDLL(None).fork()"])
+def test_a_fork_takes_none_and_does_not_hold_the_key(tmp_path: Path, fork: str) -> None:
     reader, writer = os.pipe()
-    command = [sys.executable, "-W", "ignore", "-c", FORK, ADDRESS, str(tmp_path), str(reader)]
+    script = FORK.replace("os.fork()", fork)
+    command = [sys.executable, "-W", "ignore", "-c", script, ADDRESS, str(tmp_path), str(reader)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, pass_fds=[reader])
     assert process.stdout is not None
     try:

@@ -37,7 +37,12 @@ A, B, C = (f"0x{n:032x}" for n in (0xA, 0xB, 0xC))
 NONCE = 1_700_000_000_000
 THREE = Request("order", NONCE, (A, None, C))
 TICK = "Price must be divisible by tick size. asset=5"
-SAYS_NOTHING = {ErrorCode.CONNECTION_TIMEOUT, ErrorCode.SERVER_ERROR, ErrorCode.UNAVAILABLE}
+SAYS_NOTHING = {
+    ErrorCode.CONNECTION_TIMEOUT,
+    ErrorCode.SERVER_ERROR,
+    ErrorCode.UNAVAILABLE,
+    ErrorCode.NONCE_DUPLICATE,  # except of a noop: see below
+}
 
 
 def ok(kind: str, data: object = None) -> dict[str, Any]:
@@ -534,3 +539,18 @@ def test_no_bytes_raise(request: Request, status: int, body: bytes) -> None:
 @given(st.text())
 def test_no_text_of_the_error_channel_raises(text: str) -> None:
     assert read_error(text).message == text
+
+
+def test_a_nonce_used_twice_may_have_been_used_by_this_very_action() -> None:
+    body = b'{"status":"err","response":"Invalid nonce: duplicate nonce 5"}'
+    item = read_http(Request("order", 5, ("",)), 200, body).items[0]
+    assert isinstance(item, OutcomeUnknown)
+    assert "duplicate nonce 5" in item.reason
+    burnt = read_http(Request("noop", 5, ("",)), 200, body).items[0]
+    assert isinstance(burnt, Rejected)
+    assert burnt.code is ErrorCode.NONCE_DUPLICATE
+
+
+def test_words_that_come_with_ok_and_say_nothing_known_prove_nothing() -> None:
+    item = read_http(Request("order", 5, ("",)), 200, b'{"status":"ok","response":"success"}').items[0]
+    assert isinstance(item, OutcomeUnknown)

@@ -177,6 +177,8 @@ TEXTS: list[tuple[str, E]] = [
     ("Position not found", E.POSITION_NOT_FOUND),
     ("Invalid time interval", E.INVALID_TIME_INTERVAL),
     ("Connection timeout", E.CONNECTION_TIMEOUT),
+    ("Request timed out", E.CONNECTION_TIMEOUT),
+    ("Internal error, try later", E.SERVER_ERROR),
     ("Connection timed out", E.CONNECTION_TIMEOUT),
     ("Post-only would match", E.POST_ONLY_WOULD_MATCH),
     ("You are being rate limited", E.RATE_LIMITED),

@@ -15,6 +15,8 @@ mkdir -p "$out"
     --config-settings=cmake.define.HLCONN_SANITIZE=ON --config-settings=cmake.define.HLCONN_CHECKED="${HLCONN_CHECKED:-OFF}" .
 cp tools/asan_sitecustomize.py "$out/site/sitecustomize.py"
 cc=${CC:-gcc}
+# pycryptodome (of eth-account) opens its libraries in a way that the sanitizers refuse, unless told not to
+PYCRYPTODOME_DISABLE_DEEPBIND=1 \
 PYTHONPATH="$out/site" PYTHONMALLOC=malloc PYTHONDONTWRITEBYTECODE=1 \
     LD_PRELOAD="$("$cc" -print-file-name=libasan.so) $("$cc" -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0:abort_on_error=0 UBSAN_OPTIONS=print_stacktrace=1 \

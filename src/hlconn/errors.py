@@ -216,7 +216,7 @@ class Rejected(HlconnError):
     """The venue said no: what this request asked for is not live.
 
     Two codes say more about what was there before: after MODIFY_OLD_ORDER_GONE the order that was to be modified is
-    canceled; after NONCE_DUPLICATE the action that used the nonce first was executed.
+    canceled; NONCE_DUPLICATE is of a `noop` only: elsewhere the action may itself be the one that used the nonce first.
 
     code: the reason, `ErrorCode`. message: the venue's own words, verbatim (of an HTTP error, the body).
     cloid: of the order that was refused, when it had one. index: its place in the batch that was sent.

@@ -73,6 +73,10 @@ class Instrument:
     px_decimals: int = field(init=False)
 
     def __post_init__(self) -> None:
+        if type(self.asset) is not int or not 0 <= self.asset < 1 << 63:
+            raise ConfigError(
+                f"the asset id of {self.coin!r} must be an int of at least 0, not {reprlib.repr(self.asset)}"
+            )
         most = _PX_DECIMALS[self.kind]
         if type(self.sz_decimals) is not int or not 0 <= self.sz_decimals <= most:
             found = reprlib.repr(self.sz_decimals)

@@ -51,7 +51,7 @@ class Nonces:
         window: int = 100,
     ) -> None:
         if not isinstance(address, str) or not re.fullmatch(r"0x[0-9a-fA-F]{40}", address):
-            raise ConfigError(f"an address is 0x and 40 hex digits, not {address!r}")
+            raise ConfigError("an address is 0x and 40 hex digits")  # not shown: it might be the key
         if type(window) is not int or not 1 <= window <= 100:
             raise ConfigError(f"window must be from 1 to 100, the nonces that the venue keeps, not {window!r}")
         self.address = address.lower()
@@ -60,6 +60,7 @@ class Nonces:
         self._mutex = threading.Lock()
         self._unanswered: set[int] = set()
         self._fd: int | None = None
+        self._pid = os.getpid()
         self._why_closed = "these nonces were closed"
         try:
             folder = _state_directory() if directory is None else Path(directory)
@@ -117,6 +118,7 @@ class Nonces:
         Throttled while as many as the window has are unanswered; Closed after `close`, and in a fork; NotSent when
         the file can no longer be written.
         """
+        self._look_for_fork()
         with self._mutex:
             if self._fd is None:
                 raise Closed(self._why_closed)
@@ -126,7 +128,13 @@ class Nonces:
                     "wait for answers",
                     _RETRY_AFTER_S,
                 )
-            nonce = max(self._last + 1, self._clock())
+            now_ms = self._clock()
+            nonce = max(self._last + 1, now_ms)
+            if nonce - now_ms > _DAY_MS:
+                raise NotSent(
+                    f"the last nonce is {(nonce - now_ms) / _DAY_MS:.1f} days ahead of this machine's clock, and the "
+                    "venue takes none more than one day ahead: the clock was, or is wrong. Use a new agent key, or wait"
+                )
             if nonce > self._reserved:
                 try:
                     self._write(self._fd, nonce + _STEP_MS)
@@ -139,6 +147,7 @@ class Nonces:
 
     def done(self, nonce: int) -> None:
         """The action with this nonce was answered, or its outcome is known: it no longer counts for the window."""
+        self._look_for_fork()
         with self._mutex:
             self._unanswered.discard(nonce)
 
@@ -149,6 +158,7 @@ class Nonces:
 
     def close(self) -> None:
         """Give the key free for another process. Again: nothing."""
+        self._look_for_fork()
         with self._mutex:
             if self._fd is None:
                 return
@@ -173,8 +183,13 @@ class Nonces:
     def __repr__(self) -> str:
         return f"<Nonces of {self.address}{', closed' if self._fd is None else ''}>"
 
+    def _look_for_fork(self) -> None:
+        if os.getpid() != self._pid:  # a fork that Python did not make: from C, through ctypes
+            self._forked()
+
     def _forked(self) -> None:
         """In the child: let go of the file, which would else stay locked after the parent's death; write nothing."""
+        self._pid = os.getpid()
         self._mutex = threading.Lock()
         if self._fd is not None:
             os.close(self._fd)

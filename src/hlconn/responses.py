@@ -216,6 +216,8 @@ def read_error(text: str) -> ErrorText:
 def _read_action(request: Request, value: object, waited_s: float, raw: str) -> Answer:
     status, response = _member(value, "status"), _member(value, "response")
     if status in ("ok", "err") and isinstance(response, str):  # seen once with "ok", for a refusal
+        if status == "ok" and classify(response) is ErrorCode.UNKNOWN:
+            return _in_doubt(request, raw, waited_s)
         return _refused(request, classify(response), response, waited_s)
     if status == "ok" and isinstance(response, dict):
         data = response.get("data")
@@ -241,7 +243,7 @@ def _read_entries(request: Request, entries: list[Any], waited_s: float) -> Answ
     for index, (one, cloid) in enumerate(zip(found, cloids, strict=True)):
         if isinstance(one, str):
             code = classify(one)
-            items.append(None if code in _SAYS_NOTHING else Rejected(code, one, cloid, index))
+            items.append(None if _says_nothing(request, code) else Rejected(code, one, cloid, index))
         else:
             items.append(one)
     return _complete(request, items, [entries[i] for i, item in enumerate(items) if item is None], waited_s)
@@ -322,12 +324,17 @@ def _complete(
     return Answer(tuple(unknown if item is None else item for item in items), unmatched)
 
 
+def _says_nothing(request: Request, code: ErrorCode) -> bool:
+    # A nonce that was used already may have been used by this very action, sent twice. A noop is done either way.
+    return code in _SAYS_NOTHING or (code is ErrorCode.NONCE_DUPLICATE and request.action != "noop")
+
+
 def _in_doubt(request: Request, why: str, waited_s: float) -> Answer:
     return _complete(request, [None] * len(request.cloids), why, waited_s)
 
 
 def _refused(request: Request, code: ErrorCode, message: str, waited_s: float) -> Answer:
-    if code in _SAYS_NOTHING:
+    if _says_nothing(request, code):
         return _in_doubt(request, _excerpt(message), waited_s)
     return Answer(tuple(Rejected(code, message, cloid, index) for index, cloid in enumerate(request.cloids)))
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from decimal import Decimal
 from operator import index
 
+import re
+
 import orjson
 
 from hlconn.errors import ConfigError, InvalidOrder
@@ -37,6 +39,7 @@ TAKES_VAULT = frozenset((
     "order", "cancel", "cancelByCloid", "modify", "batchModify", "scheduleCancel", "twapOrder", "twapCancel",
     "updateLeverage", "updateIsolatedMargin", "topUpIsolatedOnlyMargin", "borrowLend"))
 
+cdef object LONG_HEX = re.compile("[0-9a-fA-F]{32,}")
 cdef object LIMIT = 10**64     # far above any number that fits
 cdef str NO_NUMBER = "is no number of at most 18 digits: pass int, str, Decimal or float"
 
@@ -170,11 +173,15 @@ cdef bint from_double(double x, Number* out) noexcept nogil:
     return out.digits != 0
 
 
+# A value in an error's text. A key may stand where another argument belongs: what could be one is never shown.
 cdef str shown(value):
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{type(value).__name__} of {len(value)}>"
     try:
         text = repr(value)
     except Exception:  # an int of thousands of digits has no repr; nor need an object of the caller's
         text = f"<{type(value).__name__}>"
+    text = LONG_HEX.sub("<hex digits>", text)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
@@ -596,7 +603,9 @@ def order(orders: list, instruments: object, *, grouping: object = Grouping.NA, 
     Source: the venue's docs, "Place an order".
     """
     cdef Writer w
-    cdef Py_ssize_t count = len(orders)
+    cdef Py_ssize_t count
+    orders = list(orders)  # ours: nobody adds to it while it is read
+    count = len(orders)
     cdef Py_ssize_t i = 0
     cdef const char* text
     cdef Py_ssize_t size = 0
@@ -663,7 +672,9 @@ def cancel(cancels: list, instruments: object, *, fast: bool = False) -> Action:
     Raises InvalidOrder for an empty list or a bad oid. Source: the venue's docs, "Cancel order(s)".
     """
     cdef Writer w
-    cdef Py_ssize_t count = len(cancels)
+    cdef Py_ssize_t count
+    cancels = list(cancels)  # ours: nobody adds to it while it is read
+    count = len(cancels)
     cdef Py_ssize_t i = 0
     if not count:
         raise InvalidOrder("no cancels: the venue refuses an empty batch")
@@ -694,7 +705,9 @@ def cancel(cancels: list, instruments: object, *, fast: bool = False) -> Action:
 def cancel_by_cloid(cancels: list, instruments: object, *, fast: bool = False) -> Action:
     """Cancel by cloid. cancels: (coin, Cloid) pairs. fast: as in `cancel`. Raises InvalidOrder likewise."""
     cdef Writer w
-    cdef Py_ssize_t count = len(cancels)
+    cdef Py_ssize_t count
+    cancels = list(cancels)  # ours: nobody adds to it while it is read
+    count = len(cancels)
     cdef Py_ssize_t i = 0
     if not count:
         raise InvalidOrder("no cancels: the venue refuses an empty batch")
@@ -750,7 +763,9 @@ def modify(oid: object, order: object, instruments: object, *, always_place: boo
 def batch_modify(modifies: list, instruments: object, *, always_place: bool = False) -> Action:
     """Replace orders. modifies: (oid or Cloid, Order) pairs; the answer carries each new oid. See `modify`."""
     cdef Writer w
-    cdef Py_ssize_t count = len(modifies)
+    cdef Py_ssize_t count
+    modifies = list(modifies)  # ours: nobody adds to it while it is read
+    count = len(modifies)
     cdef Py_ssize_t i = 0
     if not count:
         raise InvalidOrder("no modifies: the venue refuses an empty batch")

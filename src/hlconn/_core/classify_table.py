@@ -155,6 +155,8 @@ PARTS: list[tuple[str, E]] = [
     ("connection timeout", E.CONNECTION_TIMEOUT),  # expected
     ("connection timed out", E.CONNECTION_TIMEOUT),  # expected
     ("request timeout", E.CONNECTION_TIMEOUT),
+    ("request timed out", E.CONNECTION_TIMEOUT),  # expected
+    ("internal error", E.SERVER_ERROR),  # expected
 ]
 
 STATUSES: dict[str, E] = {

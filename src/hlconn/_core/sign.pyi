@@ -7,6 +7,8 @@ from typing_extensions import disjoint_base
 from ..config import Network
 from .action import Action
 
+OTHER_SCHEMES: frozenset[str]
+
 @disjoint_base
 class Signed:
     @property

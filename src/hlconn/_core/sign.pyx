@@ -36,6 +36,12 @@ cdef bytes SOURCE_B = bytes.fromhex("b5553de315e0edf504d9150af82dafa5c4667fa618e
 
 cdef const char* HEX = b"0123456789abcdef"
 cdef object UNSAID = object()
+
+# Signed as readable EIP-712 data by hlconn.account (or, multi-sig, not at all): this hash would name another signer.
+OTHER_SCHEMES = frozenset((
+    "usdSend", "spotSend", "sendAsset", "withdraw3", "usdClassTransfer", "approveAgent", "approveBuilderFee",
+    "tokenDelegate", "cDeposit", "cWithdraw", "userDexAbstraction", "userSetAbstraction", "userPortfolioMargin",
+    "convertToMultiSigUser", "linkStakingUser", "stakingLinkDisableTradingUser", "sendToEvmWithData", "multiSig"))
 cdef object MAINNET = Network.MAINNET
 
 
@@ -94,16 +100,17 @@ cdef int64_t whole(value, what) except -1:
 
 
 cdef object network_of(value):
-    try:
-        return Network(value)
-    except ValueError:
-        raise ConfigError(f"unknown network {shown(value)}: say mainnet, testnet or local") from None
+    for network in Network:
+        if value is network or (isinstance(value, str) and value == network._value_):
+            return network
+    # not from within an `except`: the error of Network() would come along, and with it the value
+    raise ConfigError(f"unknown network {shown(value)}: say mainnet, testnet or local")
 
 
 # For arguments annotated `object`: Cython would turn True and 1.5 into 1 for one annotated `int`.
 cdef Py_ssize_t count(value, Py_ssize_t most, what) except -1:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-        raise ConfigError(f"{what} must be an int from 0 to {most}, not {value!r}")
+        raise ConfigError(f"{what} must be an int from 0 to {most}, not {shown(value)}")
     return value
 
 
@@ -292,12 +299,14 @@ cdef class Signer:
     cdef int _sign(self, const uint8_t* digest, uint8_t* rs) except -1:
         cdef Recoverable signature
         cdef int recovery = 0
+        if not self._open:
+            raise Closed("the signer was closed: its key is gone")
         if self._pool is not None:
             recovery = self._pool.sign(digest, rs)
             if recovery >= 0:
                 return recovery
-        if not self._open:
-            raise Closed("the signer was closed: its key is gone")
+            if not self._open:  # closed while it signed: by a signal's handler, or another thread
+                raise Closed("the signer was closed: its key is gone")
         if not self._lib.sign_recoverable(self._lib.context, &signature, digest, self._key, NULL, NULL):
             raise ConfigError("libsecp256k1 did not sign")
         self._lib.serialize_compact(self._lib.context, rs, &recovery, &signature)
@@ -322,6 +331,8 @@ cdef class Signer:
         cdef bytes payload
         cdef char* start
         cdef char* out
+        if typed.type in OTHER_SCHEMES:
+            raise ConfigError(f"{typed.type} is not signed this way: see hlconn.account")
         if vault is UNSAID:
             signed.vault = self.vault
             if self.vault is not None:
