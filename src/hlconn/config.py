@@ -12,7 +12,7 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ["Endpoints", "Network", "SessionConfig"]
+__all__ = ["Endpoints", "Network", "SessionConfig", "TradingConfig"]
 
 
 class Network(Enum):
@@ -108,3 +108,51 @@ class SessionConfig:
             raise ConfigError(
                 f"backoff_min_s ({self.backoff_min_s}) must not exceed backoff_max_s ({self.backoff_max_s})"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class TradingConfig:
+    """How a trader behaves. Times in seconds.
+
+    expires_after_s: every action that may carry an expiry expires so long after it was signed, if nothing else is said;
+    None: never. It bounds how long an outcome can stay unknown, and it takes this machine's clock for right: one that
+    is later behind than this makes the venue refuse everything. The venue charges five requests for a stale action.
+    expiry_margin_s: an action counts as expired only so long after its expiry, on the venue's clock.
+    answer_timeout_s: without an answer for so long, the outcome is unknown. It can still come.
+    batch: orders, cancels or modifies in one action of `place_many` and its kin. The venue weighs 40 as one more.
+    retry_min_s, retry_max_s: between two rounds of questions about what is not proven yet.
+    reconcile_every_s: open orders and positions are compared with the venue's this often, besides after a reconnect.
+    settle_timeout_s: how long `cancel_all` tries. dexs: whose orders and positions are looked at, besides those of
+    coins that were traded; "" is the first perp dex, which also has spot.
+    nonce_directory: see `Nonces`.
+    """
+
+    expires_after_s: float | None = 15.0
+    expiry_margin_s: float = 2.0
+    answer_timeout_s: float = 5.0
+    batch: int = 40
+    retry_min_s: float = 0.25
+    retry_max_s: float = 5.0
+    reconcile_every_s: float = 60.0
+    settle_timeout_s: float = 60.0
+    dexs: tuple[str, ...] = ("",)
+    nonce_directory: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in (
+            "answer_timeout_s",
+            "batch",
+            "retry_min_s",
+            "retry_max_s",
+            "reconcile_every_s",
+            "settle_timeout_s",
+        ):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"{name} must be a positive number, not {value!r}")
+        if self.expires_after_s is not None and not 0 < self.expires_after_s < float("inf"):
+            raise ConfigError(f"expires_after_s must be a positive number or None, not {self.expires_after_s!r}")
+        if not 0 <= self.expiry_margin_s < float("inf"):
+            raise ConfigError(f"expiry_margin_s must be at least 0, not {self.expiry_margin_s!r}")
+        if self.retry_min_s > self.retry_max_s:
+            raise ConfigError(f"retry_min_s ({self.retry_min_s}) must not exceed retry_max_s ({self.retry_max_s})")

@@ -1,4 +1,4 @@
-"""Values that strategies hold: sides, orders, client order ids, feeds, and the layout of a trade."""
+"""Values that strategies hold: sides, orders and what became of them, fills, positions, and the layout of a trade."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .errors import InvalidOrder
+from .errors import ErrorCode, InvalidOrder
 
 __all__ = [
     "ASK",
@@ -20,12 +20,17 @@ __all__ = [
     "FEEDS",
     "TRADE_DTYPE",
     "TRADE_USERS_DTYPE",
+    "Ack",
     "Builder",
+    "CancelResult",
     "Cloid",
+    "Done",
+    "Fill",
     "Grade",
     "Grouping",
     "Number",
     "Order",
+    "Position",
     "Priority",
     "Side",
     "Tif",
@@ -380,3 +385,88 @@ def _wrong_type(coin: Any, side: Any, tif: Any, trigger: Any, reduce_only: Any, 
         if not isinstance(value, kind):
             return TypeError(f"{name} must be {hint}, not {value!r}")
     return TypeError(f"cloid must be a Cloid or None, not {cloid!r}: write Cloid(...)")
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The venue took the order. What it is now is told by `hl.trader.order(ack.cloid)`, not by this.
+
+    oid: of a modify, the new one; None only while a take-profit or stop-loss waits (`waiting`: the venue's word,
+    "waitingForFill" or "waitingForTrigger"). filled_sz, avg_px: what was filled when the venue answered, 0 and None for
+    nothing; base and quote units. resting: the venue said that it is on the book.
+    """
+
+    coin: str
+    cloid: Cloid | None
+    oid: int | None
+    resting: bool = False
+    filled_sz: Decimal = Decimal(0)
+    avg_px: Decimal | None = None
+    waiting: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """What a cancel met. canceled: it ended the order. Else the order was finished, or unknown, before: a normal race.
+
+    oid, cloid: as the cancel named the order, one of them. reason, message: why not, and the venue's own words.
+    """
+
+    coin: str
+    oid: int | None
+    cloid: Cloid | None
+    canceled: bool
+    reason: ErrorCode = ErrorCode.NONE
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Any other action, accepted. action: the venue's type. value: the id of a TWAP or a new address, if it has one."""
+
+    action: str
+    value: int | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution of one of your orders. Two messages about the same fill have the same (coin, time, tid).
+
+    px, sz: quote and base units, exact. time: of the block, ms. start_position: signed, before this fill. fee: in
+    `fee_token`, negative for a rebate. crossed: you were the taker. closed_pnl: quote units, before fees.
+    Source: the venue's docs, WebSocket > Subscriptions, `WsFill`.
+    """
+
+    coin: str
+    side: Side
+    px: Decimal
+    sz: Decimal
+    time: int
+    oid: int
+    tid: int
+    cloid: Cloid | None
+    start_position: Decimal
+    closed_pnl: Decimal
+    fee: Decimal
+    fee_token: str
+    crossed: bool
+    dir: str
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """(coin, time, tid): what makes it this fill."""
+        return self.coin, self.time, self.tid
+
+    @property
+    def signed_sz(self) -> Decimal:
+        """What it adds to the position, in base units."""
+        return self.sz if self.side is Side.BUY else -self.sz
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """szi: signed size, base units, positive when long. entry_px: average price of what is open, None when flat."""
+
+    coin: str
+    szi: Decimal
+    entry_px: Decimal | None

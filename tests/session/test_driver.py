@@ -612,6 +612,51 @@ def test_messages_that_nobody_else_reads_go_to_on_control() -> None:
     run(main())
 
 
+def test_acknowledgements_and_refused_posts_are_passed_on() -> None:
+    refused = b'{"channel":"error","data":"too many pending post requests id=7"}'
+
+    async def refuses(peer: Peer) -> None:
+        await peer.accept()
+        await peer.answer(*await peer.receive())
+        peer.send(frame(TEXT, refused))
+        await peer.serve()
+
+    async def main() -> None:
+        async with Venue(refuses) as venue:
+            harness = Harness(venue.endpoints)
+            harness.driver._on_subscribed = lambda subscription: harness.log.append(("subscribed", subscription))
+            harness.driver.subscribe(BTC)
+            async with harness:
+                await harness.seen("control", "error", refused)
+                await harness.seen("subscribed", BTC)
+
+    run(main())
+
+
+def test_a_message_is_written_to_the_live_link_at_once_or_not_at_all(stack: str) -> None:
+    async def posts(peer: Peer) -> None:
+        await peer.accept()
+        _, payload = await peer.receive()
+        assert payload == b'{"method":"post","id":1}'
+        peer.send(frame(TEXT, b'{"channel":"post","data":{"id":1}}'), frame(CLOSE, b""))
+        await peer.reader.read()
+
+    async def main() -> None:
+        async with Venue(posts) as venue:
+            harness = Harness(venue.endpoints, backoff_min_s=5.0, backoff_max_s=5.0)
+            assert not harness.driver.write(b"never started")
+            async with harness:
+                assert not harness.driver.write(b"no socket yet")
+                await harness.driver.wait_live(5.0)
+                assert harness.driver.write(b'{"method":"post","id":1}')
+                await harness.seen("control", "post", b'{"channel":"post","data":{"id":1}}')
+                await harness.seen("waiting", "closed by the venue, without a code")
+                assert not harness.driver.write(b"no link")
+            assert not harness.driver.write(b"closed")
+
+    run(main(), stack)
+
+
 def test_a_refused_subscription_is_told_once_and_not_sent_again() -> None:
     async def main() -> None:
         async with Venue() as venue, Harness(venue.endpoints) as harness:

@@ -17,11 +17,13 @@ from hlconn.session.link import (
     Connect,
     Disconnect,
     Effect,
+    Forward,
     Link,
     LinkState,
     Refused,
     Send,
     StateChanged,
+    Subscribed,
     SubState,
 )
 
@@ -343,9 +345,26 @@ def test_of_several_that_match_the_one_with_most_keys_is_acked() -> None:
 
 def test_already_subscribed_is_an_ack() -> None:
     link = live(BTC, acked=False)
-    assert link.on_control(0.0, 1, error("Already subscribed: " + orjson.dumps(BTC).decode())) == []
+    assert link.on_control(0.0, 1, error("Already subscribed: " + orjson.dumps(BTC).decode())) == [Subscribed(BTC)]
     assert states(link) == [SubState.ACKED]
     assert (link.counters.errors, link.last_error) == (0, "")
+
+
+def test_an_ack_is_told_as_the_subscription_was_given_once_on_each_connection() -> None:
+    orders = {"type": "orderUpdates", "user": "0x" + "AB" * 20}
+    link = live(orders, acked=False)
+    echo = ack({"user": "0x" + "ab" * 20, "type": "orderUpdates"})
+    assert link.on_control(0.0, 1, echo) == [Subscribed(orders)]
+    assert link.on_control(0.0, 1, echo) == []
+    reconnect(link)
+    assert link.on_control(2000.0, link.generation, echo) == [Subscribed(orders)]
+
+
+def test_the_refusal_of_a_post_is_passed_on_and_explains_no_silence() -> None:
+    link = live(BTC, acked=False)
+    message = error("too many pending post requests id=7")
+    assert link.on_control(0.0, 1, message) == [Forward("error", message)]
+    assert (link.counters.errors, link.last_error) == (1, "")
 
 
 def test_without_an_ack_it_is_sent_once_more_and_then_the_connection_is_given_up() -> None:

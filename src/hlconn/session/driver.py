@@ -24,7 +24,7 @@ from picows import WSCloseCode, WSMsgType, WSTransport, ws_connect
 
 from ..config import Endpoints, SessionConfig
 from ..errors import Closed, DecodeError, LinkDown
-from .link import Connect, Disconnect, Effect, Link, LinkState, Refused, Send, StateChanged
+from .link import Connect, Disconnect, Effect, Forward, Link, LinkState, Refused, Send, StateChanged, Subscribed
 from .pylistener import FeedListener
 
 __all__ = ["Driver", "FeedLike", "listener_class"]
@@ -138,7 +138,9 @@ class Driver:
 
     feed: gets the data, and is marked stale before anybody is told that the link is not live.
     on_state(state, reason, recv_ns): in order with the data callbacks. recv_ns: our monotonic clock.
-    on_control(channel, message): messages that neither the feed nor the link reads, such as "post".
+    on_control(channel, message): messages that neither the feed nor the link reads: "post", streams of a user, and the
+    refusal of a post, which comes as "error".
+    on_subscribed(subscription): the venue acknowledged it, once on each connection.
     on_refused(subscription, message): the venue refused; message is its own text.
     on_bad_message(exc): a message that could not be read. on_callback_error(exc): a callback of yours that raised,
     of the feed or of this class; both are logged, and the link goes on.
@@ -154,6 +156,7 @@ class Driver:
         on_state: Callable[[LinkState, str, int], object] | None = None,
         on_control: Callable[[str, bytes], object] | None = None,
         on_refused: Callable[[dict[str, Any], str], object] | None = None,
+        on_subscribed: Callable[[dict[str, Any]], object] | None = None,
         on_bad_message: Callable[[Exception], object] | None = None,
         on_callback_error: Callable[[BaseException], object] | None = None,
         rng: Random | None = None,
@@ -164,6 +167,7 @@ class Driver:
         self._config = config
         self._feed = feed
         self._on_state, self._on_control, self._on_refused = on_state, on_control, on_refused
+        self._on_subscribed = on_subscribed
         self._on_bad_message, self._on_callback_error = on_bad_message, on_callback_error
         self._listener_class = listener or listener_class()
         self._ssl: ssl.SSLContext | None = None
@@ -218,6 +222,17 @@ class Driver:
     def unsubscribe(self, subscription: Mapping[str, Any]) -> None:
         self._perform(self.link.unsubscribe(time.monotonic(), subscription))
 
+    def write(self, message: bytes) -> bool:
+        """Write one text message to the live link, now. False: there is none, and nothing was written.
+
+        True is no receipt: a link that ends later may have taken the message with it.
+        """
+        live = self._connections.get(self.link.generation)
+        if self.state is not LinkState.LIVE or live is None or live.transport is None or live.transport.is_disconnected:
+            return False
+        live.transport.send(WSMsgType.TEXT, message)
+        return True
+
     async def close(self) -> None:
         """End for good, from any state. Afterwards no task, timer or socket of ours is left."""
         self._perform(self.link.close(time.monotonic()))
@@ -267,6 +282,10 @@ class Driver:
                 self._tell(state, reason)
             case Refused(subscription, message):
                 self._call(self._on_refused, subscription, message)
+            case Subscribed(subscription):
+                self._call(self._on_subscribed, subscription)
+            case Forward(channel, message):
+                self._call(self._on_control, channel, message)
 
     def _tell(self, state: LinkState, reason: str) -> None:
         was_live, self._told = self._told is LinkState.LIVE, state

@@ -28,6 +28,7 @@ __all__ = [
     "Connect",
     "Disconnect",
     "Effect",
+    "Forward",
     "Link",
     "LinkCounters",
     "LinkState",
@@ -35,6 +36,7 @@ __all__ = [
     "Send",
     "StateChanged",
     "SubState",
+    "Subscribed",
 ]
 
 _WINDOW_S = 60.0
@@ -43,6 +45,7 @@ _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 # The venue's own words; what follows in each is the JSON of our subscription or of our whole message.
 _ALREADY_SUBSCRIBED = "Already subscribed"
 _ALREADY_UNSUBSCRIBED = "Already unsubscribed"
+_TOO_MANY_POSTS = "too many pending post requests"
 _REFUSALS = ("Invalid subscription", "Error parsing JSON into valid websocket request")
 
 
@@ -103,7 +106,22 @@ class Refused:
     message: str
 
 
-Effect = Connect | Send | Disconnect | StateChanged | Refused
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The venue acknowledged a subscription on this connection: from here on its data come."""
+
+    subscription: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A control message that is not about the link or its subscriptions: the refusal of a post."""
+
+    channel: str
+    message: bytes
+
+
+Effect = Connect | Send | Disconnect | StateChanged | Refused | Subscribed | Forward
 
 
 @dataclass(slots=True)
@@ -280,8 +298,11 @@ class Link:
             self._pong_deadline_s = None
         elif channel == "subscriptionResponse" and isinstance(data, dict):
             if data.get("method") == "subscribe":
-                self._take_pending(data.get("subscription"), SubState.ACKED)
+                return self._subscribed(data.get("subscription"))
         elif channel == "error" and isinstance(data, str):
+            if data.startswith(_TOO_MANY_POSTS):  # not kept as `last_error`: it says nothing about a subscription
+                self.counters.errors += 1
+                return [Forward(channel, message)]
             return self._on_error(now_s, data)
         else:
             self.counters.bad_controls += 1
@@ -374,8 +395,7 @@ class Link:
         if text.startswith(_ALREADY_UNSUBSCRIBED):
             return []
         if text.startswith(_ALREADY_SUBSCRIBED):
-            self._take_pending(_embedded(text), SubState.ACKED)
-            return []
+            return self._subscribed(_embedded(text))
         self.counters.errors += 1
         if text.startswith(_REFUSALS):
             echo = _embedded(text)
@@ -387,6 +407,10 @@ class Link:
                 return []
         self.last_error, self._last_error_s = text, now_s
         return []
+
+    def _subscribed(self, echo: object) -> list[Effect]:
+        sub = self._take_pending(echo, SubState.ACKED)
+        return [] if sub is None else [Subscribed(dict(sub.given))]
 
     def _take_pending(self, echo: object, state: SubState) -> _Subscription | None:
         """Settle the pending subscription that the venue means by this echo.
