@@ -1,0 +1,1170 @@
+"""What became of our orders: a pure state machine. News in, facts and events out; no I/O, no clock.
+
+An order is a chain of legs under one cloid: each modify cancels a leg and places the next one, under a new oid. News of
+a leg come from answers, order updates, fills, open orders and status queries, in any order, late or twice. So each leg
+keeps the most that was ever proven about it: `PROVES` is the one table of what proves what, and a state only rises.
+
+An action whose answer is lost ends by proof alone (docs/trading.md): it is seen; or its nonce is spent, by our noop or
+by itself, and a query made after that answers; or the venue's time is past its expiry and a query made after that
+answers. "After" is a matter of `mark()`, a number that grows: a query takes one when it is sent, and its answer proves
+something about an action only when it is larger than the action's `closed_mark`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from enum import Enum, IntEnum, auto
+from typing import Any, TypeAlias
+
+from .._core.classify import classify, classify_status
+from ..errors import ErrorCode, NotSent, OutcomeUnknown, Rejected
+from ..responses import Answer, Created, Filled, Resting, Running, Waiting
+from ..types import Ack, CancelResult, Cloid, Done, Fill, Order, Position, Side, read_number
+from .ledger import Difference, Ledger
+
+__all__ = [
+    "PROVES",
+    "Differs",
+    "Event",
+    "Evidence",
+    "FillEvent",
+    "Flight",
+    "Item",
+    "Kind",
+    "OrderEvent",
+    "OrderState",
+    "OrderTable",
+    "Outcome",
+    "OutcomeEvent",
+    "Question",
+    "Reconciled",
+    "TrackedOrder",
+]
+
+_ZERO = Decimal(0)
+_KEPT_FILLS = 100_000
+_KEPT_ORDERS = 10_000  # of those that ended
+
+
+class OrderState(IntEnum):
+    """What is proven about an order. A larger state is the stronger proof; `live` ones may trade.
+
+    PENDING: sent, and nobody has seen it yet. NEVER: proven that it never became an order. WAITING: a take-profit or
+    stop-loss that was accepted and has no place yet. OPEN: on the book, or an untriggered trigger order. REPLACED: of a
+    leg only, by the next one. REJECTED: refused. CANCELED: ended before it was filled in full, whoever ended it.
+    FILLED: in full.
+    """
+
+    PENDING = 0
+    NEVER = 1
+    WAITING = 2
+    OPEN = 3
+    REPLACED = 4
+    REJECTED = 5
+    CANCELED = 6
+    FILLED = 7
+
+    @property
+    def live(self) -> bool:
+        """May trade: PENDING, WAITING or OPEN."""
+        return self in (OrderState.PENDING, OrderState.WAITING, OrderState.OPEN)
+
+
+class Evidence(Enum):
+    """What was heard about a leg."""
+
+    ANSWER_RESTING = auto()
+    ANSWER_FILLED = auto()  # of all its size
+    ANSWER_PART_FILLED = auto()
+    ANSWER_PART_FILLED_IOC = auto()  # and the rest of an Ioc order is canceled
+    ANSWER_WAITING = auto()
+    ANSWER_REFUSED = auto()
+    STATUS_OPEN = auto()  # open, triggered; also words that nobody knows: they end nothing
+    STATUS_FILLED = auto()
+    STATUS_CANCELED = auto()
+    STATUS_REJECTED = auto()
+    LISTED = auto()  # among the open orders
+    FILL = auto()
+    FILLS_OF_ALL = auto()  # fills add up to its size
+    CANCEL_ACCEPTED = auto()
+    CANCELED_BY_VENUE = auto()  # nonUserCancel of userEvents
+    MODIFY_ACCEPTED = auto()  # the next leg took its place
+    MODIFY_LEFT_NOTHING = auto()  # "Error placing new order during modify": the old leg is gone all the same
+    PARENT_ENDED = auto()  # a child never comes once its parent was canceled, and the venue does not know it
+    DISPROVED = auto()  # proof of outcome: it never became an order
+
+
+#: The table: the least state that each piece of evidence proves. A leg is in the largest state that was ever proven.
+PROVES: Mapping[Evidence, OrderState] = {
+    Evidence.ANSWER_RESTING: OrderState.OPEN,
+    Evidence.ANSWER_FILLED: OrderState.FILLED,
+    Evidence.ANSWER_PART_FILLED: OrderState.OPEN,
+    Evidence.ANSWER_PART_FILLED_IOC: OrderState.CANCELED,
+    Evidence.ANSWER_WAITING: OrderState.WAITING,
+    Evidence.ANSWER_REFUSED: OrderState.REJECTED,
+    Evidence.STATUS_OPEN: OrderState.OPEN,
+    Evidence.STATUS_FILLED: OrderState.FILLED,
+    Evidence.STATUS_CANCELED: OrderState.CANCELED,
+    Evidence.STATUS_REJECTED: OrderState.REJECTED,
+    Evidence.LISTED: OrderState.OPEN,
+    Evidence.FILL: OrderState.OPEN,
+    Evidence.FILLS_OF_ALL: OrderState.FILLED,
+    Evidence.CANCEL_ACCEPTED: OrderState.CANCELED,
+    Evidence.CANCELED_BY_VENUE: OrderState.CANCELED,
+    Evidence.MODIFY_ACCEPTED: OrderState.REPLACED,
+    Evidence.MODIFY_LEFT_NOTHING: OrderState.CANCELED,
+    Evidence.PARENT_ENDED: OrderState.CANCELED,
+    Evidence.DISPROVED: OrderState.NEVER,
+}
+
+
+class Kind(Enum):
+    """What an item of an action does."""
+
+    PLACE = "place"
+    MODIFY = "modify"
+    CANCEL = "cancel"
+    OTHER = "other"
+
+
+#: What an item came to. A proof that it had no effect is a `Rejected` too; only `OutcomeUnknown` leaves a doubt, of an
+#: action that leaves no trace and whose nonce is spent: it will not happen any more, and nobody can tell if it did.
+Outcome: TypeAlias = Ack | CancelResult | Done | Rejected | NotSent | OutcomeUnknown
+
+
+@dataclass(slots=True, eq=False)
+class _Leg:
+    oid: int
+    order: TrackedOrder
+    born: int  # the mark when it was first seen
+    px: Decimal | None = None
+    sz: Decimal | None = None
+    state: OrderState = OrderState.PENDING
+    told_filled: Decimal = _ZERO  # the most that the venue said without its fills
+    avg_px: Decimal | None = None  # as told in an answer
+    reason: ErrorCode = ErrorCode.NONE
+    message: str = ""
+    alive_mark: int = 0  # of the last news that it is open
+    item: Item | None = None  # that placed it, where that is known
+
+
+class TrackedOrder:
+    """One order, through all its modifies. Always current; read it at any time, keep it as long as you like.
+
+    cloid: None only for orders placed elsewhere without one. adopted: not placed by this session. px, sz: of the leg
+    that counts, sz being what that leg was placed with. trigger_px: of a trigger order, where known.
+    reason, message: why it ended, the venue's own words or ours. oids: of all legs, oldest first.
+    """
+
+    __slots__ = (
+        "_fills",
+        "_floor",
+        "_told",
+        "adopted",
+        "cloid",
+        "coin",
+        "items",
+        "legs",
+        "message",
+        "parent",
+        "reason",
+        "side",
+        "trigger_px",
+        "wanted",
+    )
+
+    def __init__(self, coin: str, side: Side | None, cloid: Cloid | None, wanted: Order | None = None) -> None:
+        self.coin, self.side, self.cloid, self.wanted = coin, side, cloid, wanted
+        self.adopted = wanted is None
+        self.trigger_px: Decimal | None = None
+        self.reason, self.message = ErrorCode.NONE, ""
+        self.legs: dict[int, _Leg] = {}  # by oid
+        self.items: list[Item] = []  # of actions about it that have no outcome yet
+        self.parent: TrackedOrder | None = None
+        self._floor = OrderState.PENDING  # what is proven while no leg is known
+        self._fills: dict[int, tuple[Decimal, Decimal]] = {}  # by oid: size and size * price
+        self._told: object = None
+
+    @property
+    def state(self) -> OrderState:
+        """See `OrderState`. While a modify has no outcome, the end of the old leg is not the end of the order."""
+        live = [leg.state for leg in self.legs.values() if leg.state.live]
+        if live:
+            return max(live)
+        if any(item.kind in (Kind.PLACE, Kind.MODIFY) for item in self.items):
+            return OrderState.PENDING
+        return max((leg.state for leg in self.legs.values()), default=self._floor)
+
+    @property
+    def may_be_live(self) -> bool:
+        """It may trade, now or later, as far as anybody can prove the contrary."""
+        return self.state.live
+
+    @property
+    def in_doubt(self) -> bool:
+        """The answer to an action about it is lost: what it asked for may be live, or still come."""
+        return any(item.flight.lost is not None for item in self.items)
+
+    @property
+    def oid(self) -> int | None:
+        """The oid to use now: of the newest leg that may trade, else of the newest."""
+        leg = self._leg
+        return None if leg is None else leg.oid
+
+    @property
+    def oids(self) -> tuple[int, ...]:
+        return tuple(sorted(self.legs))
+
+    @property
+    def px(self) -> Decimal | None:
+        leg = self._leg
+        return leg.px if leg is not None else _number(self.wanted.px) if self.wanted else None
+
+    @property
+    def sz(self) -> Decimal | None:
+        leg = self._leg
+        return leg.sz if leg is not None else _number(self.wanted.sz) if self.wanted else None
+
+    @property
+    def filled(self) -> Decimal:
+        """Base units, over all legs: of the fills seen, or what the venue told where that is more."""
+        return sum((self._filled_of(leg) for leg in self.legs.values()), _ZERO)
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """Of the leg that counts; 0 once the order ended. None where its size is not known."""
+        if not self.may_be_live:
+            return _ZERO
+        leg = self._leg
+        if leg is None or leg.sz is None:
+            return self.sz
+        return max(leg.sz - self._filled_of(leg), _ZERO)
+
+    @property
+    def avg_px(self) -> Decimal | None:
+        """Over the fills seen; of the answer while there are none."""
+        sz = sum((sz for sz, _ in self._fills.values()), _ZERO)
+        if sz:
+            return sum((ntl for _, ntl in self._fills.values()), _ZERO) / sz
+        leg = self._leg
+        return leg.avg_px if leg is not None else None
+
+    @property
+    def _leg(self) -> _Leg | None:
+        legs = [leg for leg in self.legs.values() if leg.state.live] or list(self.legs.values())
+        return max(legs, key=lambda leg: leg.oid, default=None)
+
+    def _filled_of(self, leg: _Leg) -> Decimal:
+        return max(self._fills.get(leg.oid, (_ZERO, _ZERO))[0], leg.told_filled)
+
+    def _summary(self) -> object:
+        leg = self._leg
+        return self.state, leg and (leg.oid, leg.px, leg.sz), self.filled, self.in_doubt
+
+    def __repr__(self) -> str:
+        side = "" if self.side is None else f" {self.side.name}"
+        doubt = ", in doubt" if self.in_doubt else ""
+        return (
+            f"<TrackedOrder {self.coin}{side} {self.sz} at {self.px}: {self.state.name}, filled {self.filled}, "
+            f"oid {self.oid}, {self.cloid}{doubt}>"
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """One part of an action: an order to place, to modify or to cancel.
+
+    order: whom it is about. wanted: what it places. target: the oid or cloid that it modifies or cancels.
+    """
+
+    kind: Kind
+    order: TrackedOrder | None = None
+    wanted: Order | None = None
+    target: int | Cloid | None = None
+    coin: str = ""
+    always_place: bool = False
+    index: int = 0
+    outcome: Outcome | None = None
+    mark: int = 0  # when it was sent
+    flight: Flight = field(init=False, repr=False)
+
+    @property
+    def cloid(self) -> Cloid | None:
+        if self.order is not None and self.order.cloid is not None:
+            return self.order.cloid
+        if self.wanted is not None:
+            return self.wanted.cloid
+        return self.target if isinstance(self.target, Cloid) else None
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One action, from when it is written until each of its items has an outcome.
+
+    lost: set once the answer is not to be waited for; what it says is true for the items without an outcome.
+    closed_mark: since then it is known that the action will not be executed any more (it was already, or never will
+    be); closed_by says how that is known.
+    """
+
+    action: str
+    nonce: int
+    items: tuple[Item, ...]
+    expires_after: int | None
+    sent_ns: int
+    answered: bool = False
+    lost: OutcomeUnknown | None = None
+    closed_mark: int | None = None
+    closed_by: str = ""
+    closed_code: ErrorCode = ErrorCode.NONE
+
+    @property
+    def resolved(self) -> bool:
+        return all(item.outcome is not None for item in self.items)
+
+
+# --- what the table asks, and tells ---
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A query whose answer can prove something: the status of `subject`, or with None the account's order history."""
+
+    subject: int | Cloid | None
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEvent:
+    """Something about this order changed: its state, its oid, what is filled, or whether it is in doubt."""
+
+    order: TrackedOrder
+
+
+@dataclass(frozen=True, slots=True)
+class FillEvent:
+    """A fill, told once."""
+
+    fill: Fill
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeEvent:
+    """What became of an action. resolved False: the answer is lost and it may be live. True: each item has its outcome.
+
+    proof: "" when the venue answered; else how it was proven.
+    """
+
+    action: str
+    nonce: int
+    cloids: tuple[Cloid | None, ...]
+    resolved: bool
+    outcomes: tuple[Outcome | None, ...]
+    proof: str
+    flight: Flight = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Differs:
+    """A position or a balance is not what fills add up to, twice in a row. The venue's amount is taken from now on.
+
+    of: "" for positions, a builder dex's name for its positions, "spot" for balances.
+    """
+
+    of: str
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """Open orders, fills and positions were compared with the venue's. reason: "connected", "reconnected" ..."""
+
+    reason: str
+
+
+Event: TypeAlias = OrderEvent | FillEvent | OutcomeEvent | Differs | Reconciled
+
+
+# --- reading rows ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One order of orderUpdates, openOrders, frontendOpenOrders, orderStatus or historicalOrders."""
+
+    coin: str
+    side: Side
+    px: Decimal
+    sz: Decimal  # what remains
+    orig_sz: Decimal
+    oid: int
+    cloid: Cloid | None
+    trigger_px: Decimal | None
+    children: tuple[_Row, ...]
+
+    @classmethod
+    def read(cls, row: Any) -> _Row:
+        trigger_px = _decimal(row["triggerPx"]) if row.get("isTrigger") else None
+        children = tuple(cls.read(child) for child in row.get("children") or ())
+        return cls(
+            row["coin"],
+            _side(row["side"]),
+            _decimal(row["limitPx"]),
+            _decimal(row["sz"]),
+            _decimal(row["origSz"]),
+            _id(row["oid"]),
+            _cloid(row.get("cloid")),
+            trigger_px,
+            children,
+        )
+
+
+def _decimal(text: object) -> Decimal:
+    try:
+        value = Decimal(text) if isinstance(text, str) else None
+    except InvalidOperation:
+        value = None
+    if value is None or not value.is_finite():
+        raise ValueError(f"no decimal number: {text!r}")
+    return value
+
+
+def _id(value: object) -> int:
+    if type(value) is not int:
+        raise ValueError(f"no id: {value!r}")
+    return value
+
+
+def _side(letter: object) -> Side:
+    if letter not in ("A", "B"):
+        raise ValueError(f"no side: {letter!r}")
+    return Side.BUY if letter == "B" else Side.SELL
+
+
+def _cloid(text: object) -> Cloid | None:
+    return Cloid(text) if isinstance(text, str) and int(text, 16) else None
+
+
+def _number(value: Any) -> Decimal:
+    whole, fraction = read_number(value, "number")
+    return Decimal(f"{whole}.{fraction or '0'}")
+
+
+def read_fill(row: Any) -> Fill:
+    """One fill of userFills, userEvents or the info query of that name. KeyError, ValueError, TypeError: unreadable."""
+    return Fill(
+        row["coin"],
+        _side(row["side"]),
+        _decimal(row["px"]),
+        _decimal(row["sz"]),
+        _id(row["time"]),
+        _id(row["oid"]),
+        _id(row["tid"]),
+        _cloid(row.get("cloid")),
+        _decimal(row["startPosition"]),
+        _decimal(row["closedPnl"]),
+        _decimal(row["fee"]),
+        str(row["feeToken"]),
+        bool(row["crossed"]),
+        str(row["dir"]),
+    )
+
+
+def _status_evidence(status: str) -> Evidence:
+    """Suffix rules are the venue's habit; a word that nobody knows ends nothing."""
+    if status == "filled":
+        return Evidence.STATUS_FILLED
+    code = classify_status(status)
+    if code in (ErrorCode.NONE, ErrorCode.UNKNOWN):
+        return Evidence.STATUS_OPEN
+    rejected = status.endswith("ejected") or status.startswith("hip3")
+    return Evidence.STATUS_REJECTED if rejected else Evidence.STATUS_CANCELED
+
+
+class OrderTable:
+    """Orders, fills, positions and balances of one account, and the actions that have no outcome yet.
+
+    tokens_of(coin): (base, quote) of a spot or outcome market, None for a perp. dex_of(coin): the dex of a perp.
+    Methods that take what the venue sent raise KeyError, TypeError, ValueError or AttributeError when they cannot read
+    it, and have then changed nothing. What happened is collected, see `take_events`.
+    """
+
+    def __init__(
+        self,
+        tokens_of: Callable[[str], tuple[str, str] | None] = lambda coin: None,
+        dex_of: Callable[[str], str] = lambda coin: coin.partition(":")[0] if ":" in coin else "",
+    ) -> None:
+        self._tokens_of, self._dex_of = tokens_of, dex_of
+        self._marks = itertools.count(1)
+        self._by_oid: dict[int, _Leg] = {}
+        self._by_cloid: dict[Cloid, TrackedOrder] = {}
+        self._live: dict[TrackedOrder, None] = {}  # in the order in which they came
+        self._ended: dict[TrackedOrder, None] = {}
+        self._flights: dict[int, Flight] = {}  # by nonce, those that are not resolved
+        self._fills: dict[tuple[str, int, int], Fill] = {}
+        self._sums: dict[int, tuple[Decimal, Decimal]] = {}  # by oid, of fills whose order is not known
+        self._touched: dict[TrackedOrder, None] = {}
+        self._events: list[Event] = []
+        self._since_ms: int | None = None  # fills up to then are history
+        self.ledgers: dict[str, Ledger] = {"": Ledger(), "spot": Ledger()}
+        self._suspects: dict[_Leg | TrackedOrder, None] = {}  # whose state is to be asked for
+
+    # --- what is known ---
+
+    def mark(self) -> int:
+        """A number larger than all before: when a query is sent."""
+        return next(self._marks)
+
+    @property
+    def live(self) -> tuple[TrackedOrder, ...]:
+        """Orders that may trade, oldest first."""
+        return tuple(self._live)
+
+    @property
+    def ended(self) -> tuple[TrackedOrder, ...]:
+        """Orders that ended, in that order; the oldest are forgotten."""
+        return tuple(self._ended)
+
+    def find(self, subject: int | Cloid) -> TrackedOrder | None:
+        """By any of its oids, or its cloid."""
+        if isinstance(subject, Cloid):
+            return self._by_cloid.get(subject)
+        leg = self._by_oid.get(subject)
+        return None if leg is None else leg.order
+
+    @property
+    def fills(self) -> tuple[Fill, ...]:
+        """Of this session, as they came; the oldest are forgotten."""
+        since = self._since_ms
+        return () if since is None else tuple(fill for fill in self._fills.values() if fill.time > since)
+
+    @property
+    def positions(self) -> dict[str, Position]:
+        """Of perps, by coin; none that is flat."""
+        return {
+            coin: Position(coin, szi, ledger.entry_px(coin))
+            for dex, ledger in self.ledgers.items()
+            if dex != "spot"
+            for coin, szi in ledger.amounts().items()
+        }
+
+    @property
+    def balances(self) -> dict[str, Decimal]:
+        """Of spot and outcome tokens, by the venue's name for them."""
+        return self.ledgers["spot"].amounts()
+
+    @property
+    def newest_fill_ms(self) -> int:
+        """Of the newest fill, or of the begin of the session; 0 before that."""
+        newest = itertools.islice(reversed(self._fills.values()), 100)
+        return max((fill.time for fill in newest), default=self._since_ms or 0)
+
+    @property
+    def flights(self) -> tuple[Flight, ...]:
+        """Actions of which at least one item has no outcome, oldest first."""
+        return tuple(self._flights.values())
+
+    def order_for(self, coin: str, subject: int | Cloid) -> TrackedOrder:
+        """`find`, or a new one of which nothing is known yet: an order of an earlier process, say. `sent` keeps it."""
+        order = self.find(subject)
+        if order is None:
+            order = TrackedOrder(coin, None, subject if isinstance(subject, Cloid) else None)
+            if not isinstance(subject, Cloid):
+                order.legs[subject] = _Leg(subject, order, self.mark())
+        return order
+
+    def take_events(self) -> list[Event]:
+        """What happened since the last call, in order."""
+        events, self._events = self._events, []
+        return events
+
+    # --- what we send ---
+
+    def sent(self, flight: Flight) -> None:
+        """An action is about to be written. Its orders may be live from now on."""
+        self._flights[flight.nonce] = flight
+        mark = self.mark()
+        for index, item in enumerate(flight.items):
+            item.mark, item.flight, item.index = mark, flight, index
+            order = item.order
+            if order is None:
+                continue
+            order.items.append(item)
+            if order.cloid is None and item.wanted is not None:
+                order.cloid = item.wanted.cloid
+            if order.cloid is not None:
+                self._by_cloid.setdefault(order.cloid, order)
+            for oid, leg in order.legs.items():
+                self._by_oid.setdefault(oid, leg)
+            self._live_or_ended(order)
+            order._told = order._summary()  # who sends it knows
+
+    def answered(self, nonce: int, answer: Answer) -> None:
+        """The venue's answer. What it leaves open is in doubt, see `lost`."""
+        flight = self._flights.get(nonce)
+        if flight is None:
+            return
+        flight.answered = True
+        for item, told in zip(flight.items, answer.items, strict=True):
+            if isinstance(told, OutcomeUnknown):
+                self._lose(flight, told)
+                if classify(told.reason) is ErrorCode.NONCE_DUPLICATE:
+                    self._close(flight, ErrorCode.NONCE_DUPLICATE, "the venue says that its nonce is spent")
+            elif isinstance(told, Rejected):
+                self._refused(item, told)
+            else:
+                self._accepted(item, told)
+        self._settle_events()
+
+    def lost(self, nonce: int, waited_s: float, reason: str = "") -> None:
+        """The answer is not to be waited for: the link is gone, or it took too long. It may still come."""
+        flight = self._flights.get(nonce)
+        if flight is not None and flight.lost is None:
+            cloids = tuple(item.cloid.hex for item in flight.items if item.cloid is not None and item.outcome is None)
+            self._lose(flight, OutcomeUnknown(flight.action, nonce, cloids, waited_s, reason))
+            self._settle_events()
+
+    def not_sent(self, nonce: int, error: NotSent) -> None:
+        """It turned out that nothing left this machine."""
+        flight = self._flights.get(nonce)
+        if flight is None:
+            return
+        for item in flight.items:
+            self._resolve(item, error)
+            if item.kind is Kind.PLACE and item.order is not None:
+                self._no_leg(item.order, Evidence.DISPROVED, ErrorCode.NONE, str(error))
+        self._settle_events()
+
+    def burned(self, nonce: int) -> None:
+        """Our noop with this nonce was accepted: the action was not executed, and never will be."""
+        flight = self._flights.get(nonce)
+        if flight is not None:
+            flight.closed_by = "our noop spent its nonce"
+            proof = f"proven: {flight.closed_by}, so it never was executed and cannot be"
+            for item in flight.items:
+                self._disprove(item, ErrorCode.NONCE_DUPLICATE, proof)
+            self._settle_events()
+
+    def spent(self, nonce: int) -> None:
+        """Our noop was refused, for the nonce is used up or too low: the action cannot be executed any more."""
+        flight = self._flights.get(nonce)
+        if flight is not None:
+            self._close(flight, ErrorCode.NONCE_DUPLICATE, "its nonce is spent")
+            self._settle_events()
+
+    def venue_time(self, time_ms: int, margin_ms: int) -> None:
+        """The venue's time, told by it. Lost actions whose expiry is longer ago than the margin can never come."""
+        for flight in list(self._flights.values()):
+            expiry = flight.expires_after
+            if flight.lost is not None and expiry is not None and expiry + margin_ms < time_ms:
+                self._close(flight, ErrorCode.EXPIRED, "the venue's time is past its expiry")
+        self._settle_events()
+
+    # --- what the venue tells ---
+
+    def on_order_updates(self, rows: Iterable[Any]) -> None:
+        """`data` of channel orderUpdates. Orders nobody here knows are adopted."""
+        read = [(_Row.read(entry["order"]), str(entry["status"])) for entry in rows]
+        for row, status in read:
+            self._see(row, _status_evidence(status), status)
+        self._settle_events()
+
+    def on_fills(self, rows: Iterable[Any]) -> None:
+        """Fills of userFills (a snapshot or not), of userEvents or of a query; any of them twice or more."""
+        fills = [read_fill(row) for row in rows]
+        for fill in fills:
+            if fill.key not in self._fills:
+                self._fills[fill.key] = fill
+                self._count(fill)
+                if self._since_ms is not None and fill.time > self._since_ms:
+                    self._events.append(FillEvent(fill))
+        while len(self._fills) > _KEPT_FILLS:
+            oldest = self._fills.pop(next(iter(self._fills)))
+            self._sums.pop(oldest.oid, None)
+        self._settle_events()
+
+    def on_non_user_cancels(self, rows: Iterable[Any]) -> None:
+        """`nonUserCancel` of channel user."""
+        for oid in [_id(row["oid"]) for row in rows]:
+            leg = self._by_oid.get(oid)
+            if leg is not None:
+                self._prove(leg, Evidence.CANCELED_BY_VENUE)
+                self._suspects[leg] = None  # for the reason, which the message does not have
+        self._settle_events()
+
+    def on_open_orders(self, mark: int, dex: str, rows: Iterable[Any]) -> None:
+        """The answer to openOrders or frontendOpenOrders of one dex, asked at `mark`; "" lists spot orders as well.
+
+        An order that was open before and is not among them ended, and how is to be asked for.
+        """
+        read = [_Row.read(row) for row in rows]
+        listed = set()
+        for row in itertools.chain(read, *(each.children for each in read)):
+            listed.add(row.oid)
+            self._see(row, Evidence.LISTED, "open", mark)
+        for order in self._live:
+            if self._dex_of(order.coin) != dex:
+                continue
+            for leg in order.legs.values():
+                if leg.state.live and leg.oid not in listed and leg.alive_mark < mark:
+                    self._suspects[leg] = None
+            if not order.legs and not order.items:  # a child that waits: has its parent ended?
+                self._suspects[order] = None
+        self._settle_events()
+
+    def on_status(self, mark: int, subject: int | Cloid, reply: Any) -> None:
+        """The answer to orderStatus of an oid or a cloid, asked at `mark`."""
+        found = reply["status"] == "order"
+        order = self.find(subject)
+        if found:
+            body = reply["order"]
+            row, status = _Row.read(body["order"]), str(body["status"])
+            leg = self._see(row, _status_evidence(status), status, mark)
+            self._suspects.pop(leg, None)
+            order = leg.order
+        elif reply["status"] != "unknownOid":
+            raise ValueError(f"no order status: {reply['status']!r}")
+        if order is not None:
+            self._suspects.pop(order, None)
+            self._conclude(order, mark, subject, found)
+        self._settle_events()
+
+    def on_history(self, mark: int, rows: Iterable[Any]) -> None:
+        """The answer to historicalOrders, asked at `mark`: legs of our orders that nothing else told of."""
+        read = [(_Row.read(entry["order"]), str(entry["status"])) for entry in rows]
+        for row, status in read:
+            if row.oid in self._by_oid or (row.cloid is not None and row.cloid in self._by_cloid):
+                self._see(row, _status_evidence(status), status, mark)
+        for order in list(self._touched):
+            self._claim(order, mark)
+        for flight in list(self._flights.values()):
+            for item in flight.items:
+                if item.kind is Kind.MODIFY and _is_closed(item, mark):
+                    self._disprove(item, flight.closed_code, f"proven: {flight.closed_by}, and no order came of it")
+        self._settle_events()
+
+    def begin(self, time_ms: int) -> None:
+        """Fills up to this time of the venue are history: they change positions no more and nobody is told of them."""
+        if self._since_ms is None:
+            self._since_ms = time_ms
+            self._events += [FillEvent(fill) for fill in self._fills.values() if fill.time > time_ms]
+
+    def on_positions(self, dex: str, state: Any) -> bool:
+        """The answer to clearinghouseState of one dex. False: it differs from our fills, ask once more."""
+        told, entry_px = {}, {}
+        for entry in state["assetPositions"]:
+            position = entry["position"]
+            told[position["coin"]] = _decimal(position["szi"])
+            if position.get("entryPx") is not None:
+                entry_px[position["coin"]] = _decimal(position["entryPx"])
+        return self._check(dex, _id(state["time"]), told, entry_px)
+
+    def on_balances(self, time_ms: int, state: Any) -> bool:
+        """The answer to spotClearinghouseState, which has no time: that of a state asked for just before."""
+        told = {str(entry["coin"]): _decimal(entry["total"]) for entry in state["balances"]}
+        return self._check("spot", time_ms, told, {})
+
+    def reconciled(self, reason: str) -> None:
+        self._events.append(Reconciled(reason))
+
+    # --- what to ask ---
+
+    def questions(self) -> list[Question]:
+        """Queries whose answers can prove what is not proven. They may be asked as often as one likes."""
+        asked: dict[int | Cloid | None, None] = {}
+        for flight in self._flights.values():
+            if flight.lost is None:
+                continue
+            for item in flight.items:
+                if item.outcome is not None or item.kind is Kind.OTHER:
+                    continue
+                asked[item.target if item.kind is Kind.CANCEL else item.cloid] = None
+                if item.kind is Kind.MODIFY and flight.closed_mark is not None:
+                    asked[None] = None
+        for suspect in self._suspects:
+            asked[suspect.oid if isinstance(suspect, _Leg) else suspect.cloid] = None
+        return [Question(subject) for subject in asked]
+
+    # --- evidence ---
+
+    def _see(self, row: _Row, evidence: Evidence, words: str, mark: int | None = None) -> _Leg:
+        """News of one oid. mark: when it was asked for; None: it was told without being asked."""
+        leg = self._leg_of(row.oid, row.cloid, row.coin, row.side)
+        leg.px, leg.sz = row.px, row.orig_sz
+        if row.trigger_px is not None:
+            leg.order.trigger_px = row.trigger_px
+        if evidence in (Evidence.STATUS_OPEN, Evidence.LISTED):
+            leg.alive_mark = max(leg.alive_mark, self.mark() if mark is None else mark)
+            leg.told_filled = max(leg.told_filled, row.orig_sz - row.sz)
+        elif evidence is Evidence.STATUS_FILLED:
+            leg.told_filled = max(leg.told_filled, row.orig_sz - row.sz)
+        self._prove(leg, evidence, classify_status(words), words)
+        self._count_all(leg)
+        return leg
+
+    def _leg_of(self, oid: int, cloid: Cloid | None, coin: str, side: Side | None) -> _Leg:
+        """The leg with this oid; made, and its order adopted, when there is none yet."""
+        leg = self._by_oid.get(oid)
+        order = self._by_cloid.get(cloid) if cloid is not None else None
+        if leg is not None:
+            if order is not None and order is not leg.order:  # a fill came first, and did not name the cloid
+                self._move(leg, order)
+            elif cloid is not None and leg.order.cloid is None:
+                leg.order.cloid = cloid
+                self._by_cloid[cloid] = leg.order
+            if leg.order.side is None:
+                leg.order.side = side
+            return leg
+        if order is None:
+            order = TrackedOrder(coin, side, cloid)
+            if cloid is not None:
+                self._by_cloid[cloid] = order
+        elif order.side is None:
+            order.side = side
+        return self._new_leg(order, oid)
+
+    def _new_leg(self, order: TrackedOrder, oid: int) -> _Leg:
+        leg = self._by_oid[oid] = order.legs[oid] = _Leg(oid, order, self.mark())
+        self._suspects.pop(order, None)
+        if oid in self._sums:
+            order._fills[oid] = self._sums.pop(oid)
+        return leg
+
+    def _move(self, leg: _Leg, order: TrackedOrder) -> None:
+        """What looked like an order placed elsewhere is a leg of one of ours."""
+        old = leg.order
+        del old.legs[leg.oid]
+        if not old.legs and not old.items:
+            self._live.pop(old, None)
+            self._ended.pop(old, None)
+            self._touched.pop(old, None)
+        else:
+            self._touched[old] = None
+        order.legs[leg.oid] = leg
+        leg.order = order
+        if leg.oid in old._fills:
+            order._fills[leg.oid] = old._fills.pop(leg.oid)
+
+    def _prove(self, leg: _Leg, evidence: Evidence, reason: ErrorCode = ErrorCode.NONE, message: str = "") -> None:
+        state = PROVES[evidence]
+        self._touched[leg.order] = None
+        if state > leg.state:
+            leg.state = state
+        if state == leg.state and message:  # the last words that fit what is proven
+            leg.reason, leg.message = reason, message
+
+    def _no_leg(self, order: TrackedOrder, evidence: Evidence, reason: ErrorCode, message: str) -> None:
+        """Evidence about an order that may have no leg."""
+        order._floor = max(order._floor, PROVES[evidence])
+        if message:
+            order.reason, order.message = reason, message
+        self._touched[order] = None
+
+    def _count(self, fill: Fill) -> None:
+        """A fill that was not counted yet."""
+        leg = self._by_oid.get(fill.oid)
+        if leg is None and fill.cloid is not None and fill.cloid in self._by_cloid:
+            leg = self._leg_of(fill.oid, fill.cloid, fill.coin, fill.side)
+        sums = self._sums if leg is None else leg.order._fills
+        sz, ntl = sums.get(fill.oid, (_ZERO, _ZERO))
+        sums[fill.oid] = sz + fill.sz, ntl + fill.sz * fill.px
+        if leg is not None:
+            self._count_all(leg)
+        tokens = self._tokens_of(fill.coin)
+        if tokens is None:
+            ledger = self.ledgers.setdefault(self._dex_of(fill.coin), Ledger())
+            ledger.add(fill.time, fill.coin, fill.signed_sz, fill.px)
+        else:
+            spot = self.ledgers["spot"]
+            spot.add(fill.time, tokens[0], fill.signed_sz)
+            spot.add(fill.time, tokens[1], -fill.signed_sz * fill.px)
+            spot.add(fill.time, fill.fee_token, -fill.fee)
+
+    def _count_all(self, leg: _Leg) -> None:
+        sz = leg.order._fills.get(leg.oid, (_ZERO, _ZERO))[0]
+        if sz:
+            whole = leg.sz is not None and sz >= leg.sz
+            self._prove(leg, Evidence.FILLS_OF_ALL if whole else Evidence.FILL)
+
+    def _check(self, of: str, time_ms: int, told: dict[str, Decimal], entry_px: dict[str, Decimal]) -> bool:
+        found = self.ledgers.setdefault(of, Ledger()).check(time_ms, told, entry_px)
+        if found is None:
+            return False
+        self._events += [Differs(of, difference) for difference in found]
+        return True
+
+    # --- outcomes ---
+
+    def _accepted(self, item: Item, told: object) -> None:
+        order = item.order
+        if isinstance(told, Resting | Filled) and order is not None and item.wanted is not None:
+            self._placed(item, order, item.wanted, told)
+        elif isinstance(told, Waiting) and order is not None:
+            self._no_leg(order, Evidence.ANSWER_WAITING, ErrorCode.NONE, "")
+            self._resolve(item, Ack(item.coin, order.cloid, None, waiting=told.reason))
+        elif item.kind is Kind.CANCEL:
+            for leg in self._targets(item):
+                self._prove(leg, Evidence.CANCEL_ACCEPTED, ErrorCode.CANCELED, "canceled")
+            if order is not None and not order.legs:  # it was there, and we never saw it
+                self._suspects[order] = None
+            self._resolve(item, _cancel_result(item, True))
+        else:
+            value = told.twap_id if isinstance(told, Running) else told.address if isinstance(told, Created) else None
+            self._resolve(item, Done(item.flight.action, value))
+
+    def _placed(self, item: Item, order: TrackedOrder, wanted: Order, told: Resting | Filled) -> None:
+        leg = self._leg_of(told.oid, order.cloid, order.coin, wanted.side)
+        leg.item = item
+        if leg.sz is None:
+            leg.px, leg.sz = _number(wanted.px), _number(wanted.sz)
+        filled = _ZERO
+        avg_px = None
+        if isinstance(told, Filled):
+            filled, avg_px = Decimal(told.total_sz), Decimal(told.avg_px)
+            leg.told_filled, leg.avg_px = max(leg.told_filled, filled), avg_px
+            if filled >= leg.sz:
+                self._prove(leg, Evidence.ANSWER_FILLED)
+            elif wanted.tif == "Ioc":
+                self._prove(leg, Evidence.ANSWER_PART_FILLED_IOC, ErrorCode.IOC_NO_MATCH, "the rest of an Ioc order")
+            else:  # the venue's docs do not say that such an order rests: look
+                self._prove(leg, Evidence.ANSWER_PART_FILLED)
+                self._suspects[leg] = None
+        else:
+            self._prove(leg, Evidence.ANSWER_RESTING)
+            leg.alive_mark = self.mark()
+        self._count_all(leg)
+        self._resolve(item, Ack(order.coin, order.cloid, told.oid, isinstance(told, Resting), filled, avg_px))
+        self._replaced_by(item, leg)
+
+    def _replaced_by(self, item: Item, leg: _Leg) -> None:
+        """A modify that worked ended the leg it named; one that places in any case need not have."""
+        if item.kind is not Kind.MODIFY:
+            return
+        for old in self._targets(item):
+            if old.oid < leg.oid and old.state.live:
+                if item.always_place:
+                    self._suspects[old] = None
+                else:
+                    self._prove(old, Evidence.MODIFY_ACCEPTED)
+
+    def _refused(self, item: Item, error: Rejected) -> None:
+        order = item.order
+        if item.kind is Kind.PLACE and order is not None:
+            self._no_leg(order, Evidence.ANSWER_REFUSED, error.code, error.message)
+        elif item.kind is Kind.MODIFY:
+            for leg in self._targets(item):
+                if error.code is ErrorCode.MODIFY_OLD_ORDER_GONE:
+                    self._prove(leg, Evidence.MODIFY_LEFT_NOTHING, error.code, error.message)
+                elif leg.state.live:  # whether the old order survived is not always said
+                    self._suspects[leg] = None
+        elif item.kind is Kind.CANCEL and error.code is ErrorCode.ORDER_NOT_FOUND:
+            self._suspects.update((leg, None) for leg in self._targets(item) if leg.state.live)
+            if order is not None and not order.legs and order.adopted:
+                self._suspects[order] = None
+            self._resolve(item, _cancel_result(item, False, error.code, error.message))
+            return
+        self._resolve(item, error)
+
+    def _lose(self, flight: Flight, error: OutcomeUnknown) -> None:
+        if flight.lost is not None or flight.resolved:
+            return
+        flight.lost = error
+        for item in flight.items:
+            if item.order is not None:
+                self._touched[item.order] = None
+        self._events.append(_outcome_event(flight, ""))
+        self._give_up_others(flight)
+
+    def _close(self, flight: Flight, code: ErrorCode, why: str) -> None:
+        """The action cannot be executed any more; queries made from now on tell what it did."""
+        if flight.closed_mark is None and not flight.resolved:
+            flight.closed_mark, flight.closed_code, flight.closed_by = self.mark(), code, why
+            self._give_up_others(flight)
+
+    def _give_up_others(self, flight: Flight) -> None:
+        """Actions that leave no trace: once lost and closed, nothing more can be learned of them."""
+        lost = flight.lost
+        if lost is None or flight.closed_mark is None:
+            return
+        for item in flight.items:
+            if item.kind is Kind.OTHER:
+                reason = f"{flight.closed_by}: it will not happen any more, and whether it did cannot be told"
+                self._resolve(item, OutcomeUnknown(lost.action, lost.nonce, (), lost.waited_s, reason))
+
+    def _conclude(self, order: TrackedOrder, mark: int, subject: int | Cloid, found: bool) -> None:
+        """What a status query of this order, asked at `mark`, proves about actions that are closed."""
+        self._claim(order, mark)
+        for item in list(order.items):
+            if not _is_closed(item, mark):
+                continue
+            proof = f"proven: {item.flight.closed_by}, and "
+            code = item.flight.closed_code
+            if item.kind is Kind.PLACE and subject == order.cloid and not found:
+                self._disprove(item, code, f"{proof}a query made after that does not know the order")
+            elif item.kind is Kind.MODIFY and subject == order.cloid and found and order.state is OrderState.OPEN:
+                self._disprove(item, code, f"{proof}the order it was to replace is still open")
+            elif item.kind is Kind.CANCEL and subject == item.target:
+                if not found:
+                    self._resolve(item, _cancel_result(item, False, ErrorCode.ORDER_NOT_FOUND, "unknownOid"))
+                elif any(leg.state.live for leg in self._targets(item)):
+                    self._disprove(item, code, f"{proof}the order is still open")
+        if not found and not order.items:
+            parent = order.parent
+            leg = None if isinstance(subject, Cloid) else order.legs.get(subject)
+            if (
+                parent is not None
+                and not order.legs
+                and not parent.state.live
+                and parent.state is not OrderState.FILLED
+            ):
+                self._no_leg(order, Evidence.PARENT_ENDED, ErrorCode.CANCELED, "went with its parent")
+            elif (
+                order.adopted and leg is not None and leg.state is OrderState.PENDING
+            ):  # only its number was ever given
+                self._suspects.pop(leg, None)
+                self._prove(leg, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
+            elif order.adopted and not order.legs:
+                self._no_leg(order, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
+
+    def _candidates(self, order: TrackedOrder, item: Item) -> list[_Leg]:
+        """Legs that this item may have placed, oldest first."""
+        return sorted(
+            (leg for leg in order.legs.values() if leg.item is None and leg.born > item.mark), key=lambda leg: leg.oid
+        )
+
+    def _claim(self, order: TrackedOrder, mark: int = 0) -> None:
+        """Lost actions that are seen: a leg nobody else placed, with the price and size that were asked for.
+
+        mark: of a query that has just answered; an action closed before it takes what is left, in the order of oids.
+        """
+        open_items = [item for item in order.items if item.wanted is not None]
+        for item in open_items:
+            if item.flight.lost is None or item.wanted is None:
+                continue
+            legs = self._candidates(order, item)
+            match = [leg for leg in legs if _fits(leg, item)]
+            if not match and (len(open_items) == 1 or _is_closed(item, mark)):
+                match = legs  # nothing else of ours can have placed it
+            if match:
+                leg = match[0]
+                leg.item = item
+                if leg.sz is None:  # only a fill of it was seen
+                    leg.px, leg.sz = _number(item.wanted.px), _number(item.wanted.sz)
+                    self._suspects[leg] = None
+                    self._count_all(leg)
+                if leg.state is OrderState.REJECTED:
+                    cloid = None if order.cloid is None else order.cloid.hex
+                    self._refused(item, Rejected(leg.reason, leg.message, cloid, item.index))
+                else:
+                    resting, filled = leg.state is OrderState.OPEN, order._filled_of(leg)
+                    self._resolve(item, Ack(order.coin, order.cloid, leg.oid, resting, filled, leg.avg_px))
+                    self._replaced_by(item, leg)
+                self._close(item.flight, ErrorCode.NONE, "an order of the same action was seen")
+
+    def _claim_cancels(self, order: TrackedOrder) -> None:
+        """Lost cancels of what ended: seen, whoever ended it."""
+        for item in list(order.items):
+            if item.kind is not Kind.CANCEL or item.flight.lost is None or item.outcome is not None:
+                continue
+            legs = self._targets(item)
+            if not legs or any(leg.state.live for leg in legs) or (item.target == order.cloid and order.may_be_live):
+                continue
+            ended = max(legs, key=lambda leg: leg.oid)
+            canceled = ended.state is OrderState.CANCELED and ended.reason is ErrorCode.CANCELED
+            reason = ErrorCode.NONE if canceled else ended.reason or ErrorCode.ORDER_NOT_FOUND
+            self._resolve(item, _cancel_result(item, canceled, reason, ended.message or ended.state.name))
+
+    def _targets(self, item: Item) -> list[_Leg]:
+        """The legs that a modify or a cancel is about: one for an oid, those before it was sent for a cloid."""
+        if item.order is None or item.target is None:
+            return []
+        if isinstance(item.target, Cloid):
+            return [leg for leg in item.order.legs.values() if leg.item is not item]
+        leg = item.order.legs.get(item.target)
+        return [] if leg is None else [leg]
+
+    def _disprove(self, item: Item, code: ErrorCode, proof: str) -> None:
+        """It had no effect and never will."""
+        if item.outcome is not None:
+            return
+        cloid = item.cloid
+        if item.kind is Kind.PLACE and item.order is not None:
+            self._no_leg(item.order, Evidence.DISPROVED, code, proof)
+        elif item.kind is Kind.MODIFY:  # it may have been executed and refused, which can end the old leg
+            self._suspects.update((leg, None) for leg in self._targets(item) if leg.state.live)
+        self._resolve(item, Rejected(code, proof, cloid.hex if cloid else None, item.index))
+
+    def _resolve(self, item: Item, outcome: Outcome) -> None:
+        if item.outcome is not None:
+            return
+        item.outcome = outcome
+        if item.order is not None:
+            item.order.items.remove(item)
+            self._touched[item.order] = None
+        flight = item.flight
+        if flight.resolved:
+            del self._flights[flight.nonce]
+            proof = "" if flight.lost is None else flight.closed_by or "it was seen, or answered late"
+            self._events.append(_outcome_event(flight, proof))
+
+    def _settle_events(self) -> None:
+        """Draw what follows from the news, then tell of each order that changed, once."""
+        for order in list(self._touched):
+            if order.items:
+                self._claim(order)
+                self._claim_cancels(order)
+        touched, self._touched = self._touched, {}
+        for order in touched:
+            leg = order._leg
+            if leg is not None:
+                order.reason, order.message = leg.reason, leg.message
+            self._live_or_ended(order)
+            summary = order._summary()
+            if summary != order._told:
+                order._told = summary
+                self._events.append(OrderEvent(order))
+        while len(self._ended) > _KEPT_ORDERS:
+            self._forget(next(iter(self._ended)))
+
+    def _live_or_ended(self, order: TrackedOrder) -> None:
+        if order.may_be_live:
+            self._ended.pop(order, None)
+            self._live.setdefault(order)
+        else:
+            self._live.pop(order, None)
+            self._ended.setdefault(order)
+
+    def _forget(self, order: TrackedOrder) -> None:
+        del self._ended[order]
+        self._suspects.pop(order, None)
+        for oid, leg in order.legs.items():
+            self._by_oid.pop(oid, None)
+            self._suspects.pop(leg, None)
+        if order.cloid is not None:
+            self._by_cloid.pop(order.cloid, None)
+
+
+def _is_closed(item: Item, mark: int) -> bool:
+    """A query of this mark was made after it was known that the item's action cannot be executed any more."""
+    closed_mark = item.flight.closed_mark
+    return item.outcome is None and closed_mark is not None and closed_mark < mark
+
+
+def _fits(leg: _Leg, item: Item) -> bool:
+    wanted = item.wanted
+    return wanted is not None and leg.px == _number(wanted.px) and leg.sz == _number(wanted.sz)
+
+
+def _cancel_result(item: Item, canceled: bool, reason: ErrorCode = ErrorCode.NONE, message: str = "") -> CancelResult:
+    by_cloid = isinstance(item.target, Cloid)
+    oid = None if by_cloid or item.target is None else int(item.target)
+    return CancelResult(
+        item.coin, oid, item.target if isinstance(item.target, Cloid) else None, canceled, reason, message
+    )
+
+
+def _outcome_event(flight: Flight, proof: str) -> OutcomeEvent:
+    cloids = tuple(item.cloid for item in flight.items)
+    outcomes = tuple(item.outcome for item in flight.items)
+    return OutcomeEvent(flight.action, flight.nonce, cloids, flight.resolved, outcomes, proof, flight)
