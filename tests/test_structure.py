@@ -41,9 +41,9 @@ RANKS: list[list[str]] = [
         "account",
         "responses",
     ],
-    ["session.link", "session.pylistener", "session.driver"],
-    ["market"],
-    ["client"],
+    ["session.link", "session.pylistener", "session.driver", "session.http"],
+    ["market", "trading.ledger", "trading.orders", "trading.trader"],
+    ["client", "blocking"],
 ]
 SIM_MAY_IMPORT = {"errors", "types", "config"}
 MODULES = [name for rank in RANKS for name in rank]
@@ -125,7 +125,7 @@ def test_each_module_imports_alone(module: str) -> None:
 
 def test_importing_hlconn_brings_nothing_heavy_along() -> None:
     loaded = run_alone("import sys, hlconn; print(*sys.modules)").split()
-    heavy = {"asyncio", "ssl", "picows", "orjson", "rich", "hlconn.client", "hlconn.sim"}
+    heavy = {"asyncio", "ssl", "picows", "orjson", "aiohttp", "rich", "hlconn.client", "hlconn.sim"}
     assert not (heavy | {"coincurve", "eth_account", "hlconn.account", "hlconn._core.action"}) & set(loaded)
 
 
@@ -173,7 +173,7 @@ def test_the_version_is_the_newest_of_the_changelog() -> None:
 def test_run_time_dependencies_are_the_ones_we_say() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", line)[0] for line in project["dependencies"]]  # type: ignore[index]
-    assert names == ["numpy", "picows", "orjson", "coincurve", "eth-account"]
+    assert names == ["numpy", "picows", "orjson", "aiohttp", "coincurve", "eth-account"]
 
 
 def test_the_build_is_of_the_kind_that_was_asked_for() -> None:
@@ -184,5 +184,5 @@ def test_the_build_is_of_the_kind_that_was_asked_for() -> None:
 
 def test_tests_mirror_the_sources() -> None:
     """Each room has its tests; files of one room may share one."""
-    for room in ("_core", "session", "sim", "cli"):
+    for room in ("_core", "session", "trading", "sim", "cli"):
         assert list((ROOT / "tests" / room).glob("test_*.py")), room

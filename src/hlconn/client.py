@@ -3,55 +3,160 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
+import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
+
+import orjson
 
 from ._core.feed import Feed
-from .config import Endpoints, Network, SessionConfig
-from .errors import Closed, ConfigError
+from ._core.sign import Signer
+from .config import Endpoints, Network, SessionConfig, TradingConfig
+from .errors import Closed, ConfigError, ErrorCode, HlconnError, QueryFailed, SubscriptionRefused
+from .instruments import Instruments
 from .market import Market
+from .nonces import Nonces
+from .responses import read_info
 from .session.driver import Driver
+from .session.http import Http
 from .session.link import Link, LinkState
+from .trading.trader import Trader
 
 __all__ = ["Client", "connect"]
 
+_log = logging.getLogger("hlconn.client")
+
 StateCallback = Callable[[LinkState, str, int], object]
+OnExit = Literal["keep", "cancel"]
+
+_QUERY_TIMEOUT_S = 10.0
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
+_OUTSIDE = "use the client inside `async with hlconn.connect(...) as hl`"
 
 
 def connect(
     network: Network | str | Endpoints,
     *,
+    key: object = None,
+    account: str | None = None,
+    vault: str | None = None,
+    on_exit: OnExit = "keep",
+    instruments: Instruments | bool | None = None,
     config: SessionConfig | None = None,
+    trading: TradingConfig | None = None,
     timeout_s: float = 10.0,
     trade_users: bool = False,
 ) -> Client:
     """A session, to be used as `async with hlconn.connect(...) as hl`.
 
     network: "mainnet", "testnet", "local" (a node on this machine), or Endpoints.
-    timeout_s: how long the first connection may take; LinkDown after that. Once it was live, the session reconnects
-    for ever, with exponential backoff and full jitter, and subscribes to everything again.
+    key: makes `hl.trader`. A private key as `Signer` takes it, or a `Signer` of this network.
+    account: the address that an agent's key trades for; by default the key's own. vault: a vault or sub-account.
+    on_exit: what becomes of open orders when the body ends, "keep" or "cancel"; the log says what was done.
+    instruments: fetched when there is a key, or for True; or some of yours.
+    timeout_s: how long the first connection may take, and then the first look at the account; LinkDown after that. Once
+    it was live, the session reconnects for ever, with exponential backoff and full jitter, and subscribes to everything
+    again.
     trade_users: trades carry the addresses of both parties (`hlconn.TRADE_USERS_DTYPE`).
-    Raises ConfigError for a network that does not exist.
+    Raises ConfigError for a network that does not exist, and for what does not go together.
     """
-    return Client(Endpoints.of(network), config or SessionConfig(), timeout_s, trade_users)
+    try:
+        endpoints = Endpoints.of(network)
+        if on_exit not in ("keep", "cancel"):
+            raise ConfigError(f"on_exit is 'keep' or 'cancel', not {on_exit!r}")
+        if not (_is_address(account) and _is_address(vault)):
+            raise ConfigError("account and vault are addresses, 0x and 40 hex digits")  # not shown: it might be the key
+        if key is None and (account is not None or vault is not None):
+            raise ConfigError("account and vault say for whom to trade: that takes a key as well")
+        signer = key if isinstance(key, Signer) else None
+        if signer is None and key is not None:
+            signer = Signer(key, endpoints.network, vault)
+        if signer is not None and signer.network is not endpoints.network:
+            raise ConfigError(f"the signer signs for {signer.network.value}, not for {endpoints.network.value}")
+        if signer is not None and vault is not None and signer.vault != vault.lower():
+            raise ConfigError("the signer acts for another vault than `vault`")
+        return Client(
+            endpoints,
+            config or SessionConfig(),
+            timeout_s,
+            trade_users,
+            signer=signer,
+            owns_signer=signer is not key,
+            account=None if signer is None else signer.vault or account or signer.address,
+            on_exit=on_exit,
+            instruments=instruments,
+            trading=trading or TradingConfig(),
+        )
+    finally:
+        del key, account, vault  # a traceback that passes here must lead to nothing secret
+
+
+def _is_address(value: object) -> bool:
+    return value is None or (isinstance(value, str) and _ADDRESS.fullmatch(value) is not None)
+
+
+class _Wire:
+    """What a trader needs of the world, from the session: see `hlconn.trading.trader.Wire`."""
+
+    def __init__(self, driver: Driver, http: Http, trading: TradingConfig) -> None:
+        self.write = driver.write
+        self._http, self._answer_timeout_s = http, trading.answer_timeout_s
+        self._loop = asyncio.get_running_loop()
+
+    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
+        timeout_s = self._answer_timeout_s if path == "/exchange" else _QUERY_TIMEOUT_S
+        return await self._http.post(path, body, timeout_s)
+
+    def time_ms(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    def now_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay_s, callback)
 
 
 class Client:
     """A session with one venue, to be used as `async with`. Made by `connect`.
 
-    market: books and trades. feed: the level below, for its counters. link: the connection, for its counters.
+    market: books and trades. trader, instruments: see there. feed: the level below, for its counters. link: the
+    connection, for its counters.
 
     A callback that raises, or a subscription that the venue refuses and nobody awaits, cancels the body of
-    `async with`, which then raises that exception (as `asyncio.TaskGroup` does, but as it is, not in a group).
+    `async with`, which then raises that exception (as `asyncio.TaskGroup` does, but as it is, not in a group). Until
+    the body has left its `finally`, everything stays usable: it can cancel its orders there.
     """
 
-    def __init__(self, endpoints: Endpoints, config: SessionConfig, timeout_s: float, trade_users: bool) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        config: SessionConfig,
+        timeout_s: float,
+        trade_users: bool,
+        *,
+        signer: Signer | None = None,
+        owns_signer: bool = False,
+        account: str | None = None,
+        on_exit: OnExit = "keep",
+        instruments: Instruments | bool | None = None,
+        trading: TradingConfig | None = None,
+    ) -> None:
         self.endpoints = endpoints
         self.feed = Feed(trade_users=trade_users)
         self._config, self._timeout_s = config, timeout_s
+        self._signer, self._owns_signer, self._account, self._on_exit = signer, owns_signer, account, on_exit
+        self._trading = trading or TradingConfig()
+        self._instruments = instruments if isinstance(instruments, Instruments) else None
+        self._wants_instruments = self._instruments is None and (bool(instruments) or signer is not None)
         self._driver: Driver | None = None
         self._market: Market | None = None
+        self._http: Http | None = None
+        self._nonces: Nonces | None = None
+        self._trader: Trader | None = None
         self._body: asyncio.Task[Any] | None = None
         self._body_done = False
         self._failure: BaseException | None = None
@@ -61,20 +166,35 @@ class Client:
     def market(self) -> Market:
         """Books and trades. ConfigError outside of `async with`."""
         if self._market is None:
-            raise ConfigError("use the client inside `async with hlconn.connect(...) as hl`")
+            raise ConfigError(_OUTSIDE)
         return self._market
+
+    @property
+    def trader(self) -> Trader:
+        """Orders, fills and positions. ConfigError outside of `async with`, and without a key."""
+        if self._trader is None:
+            raise ConfigError("no key was given to connect()" if self._signer is None else _OUTSIDE)
+        return self._trader
+
+    @property
+    def instruments(self) -> Instruments:
+        """What can be traded, by any of its names. ConfigError outside of `async with`, or when not asked for."""
+        if self._instruments is None:
+            raise ConfigError(_OUTSIDE if self._wants_instruments else "say connect(..., instruments=True), or a key")
+        return self._instruments
 
     @property
     def link(self) -> Link:
         """The connection's state machine: `state`, `subscriptions`, `counters`. ConfigError outside of `async with`."""
         if self._driver is None:
-            raise ConfigError("use the client inside `async with hlconn.connect(...) as hl`")
+            raise ConfigError(_OUTSIDE)
         return self._driver.link
 
     def on_state(self, callback: StateCallback) -> None:
         """Call `callback(state, reason, now_ns)` at each change of the link's state, in order with the data.
 
-        When the link is no longer live, books are stale before anybody is called. now_ns: `time.monotonic_ns()`.
+        When the link is no longer live, books are stale, and the outcome of what was in flight is unknown, before
+        anybody is called. now_ns: `time.monotonic_ns()`.
         """
         self._on_state.append(callback)
 
@@ -87,30 +207,89 @@ class Client:
             self._config,
             self.feed,
             on_state=self._state_changed,
+            on_control=self._control,
             on_refused=self._refused,
+            on_subscribed=self._subscribed,
             on_callback_error=self._callback_failed,
         )
         self._market = Market(self.feed, driver.subscribe, driver.unsubscribe)
         try:
+            if self._signer is not None:  # before anything is connected: another process may have the key
+                self._nonces = Nonces(self._signer.address, self._trading.nonce_directory)
+            if self._wants_instruments or self._signer is not None:
+                self._http = await Http(self.endpoints, self._config).__aenter__()
             await driver.start()
             await driver.wait_live(self._timeout_s)
+            if self._http is not None and self._instruments is None:
+                self._instruments = await _fetch_instruments(self._http)
+            if self._http is not None and self._signer is not None:
+                await self._start_trading(driver, self._http, self._signer)
         except BaseException as exc:
             await self._end(exc)
             raise
         return self
 
+    async def _start_trading(self, driver: Driver, http: Http, signer: Signer) -> None:
+        assert self._nonces is not None
+        assert self._account is not None
+        assert self._instruments is not None
+        self._trader = Trader(
+            _Wire(driver, http, self._trading),
+            signer,
+            self._nonces,
+            self._instruments,
+            account=self._account,
+            config=self._trading,
+            book_of=self.market.held,
+            on_callback_error=self._fail,
+        )
+        self._trader.start()
+        for subscription in self._trader.subscriptions:
+            driver.subscribe(subscription)
+        await self._trader.ready(self._timeout_s)
+
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end(exc)
+        self._body_done = True  # a callback that raises from here on has nobody to tell
+        left = None
+        try:
+            if self._trader is not None:
+                left = await self._leave_orders(self._trader)
+        finally:
+            await self._end(exc)
+        if left is not None and exc is None:
+            raise left
+
+    async def _leave_orders(self, trader: Trader) -> HlconnError | None:
+        """Do with open orders what `on_exit` says; what went wrong."""
+        if self._on_exit == "keep":
+            _log.info("the session ends and keeps %d orders (on_exit='keep'): %s", len(trader.orders), trader.orders)
+            return None
+        try:
+            canceled = await trader.cancel_all()
+        except HlconnError as exc:
+            _log.error("the session ends and could not cancel all orders (on_exit='cancel'): %s", exc)
+            return exc
+        _log.info("the session ends and canceled its orders (on_exit='cancel'): %s", canceled)
+        return None
 
     async def _end(self, exc: BaseException | None) -> None:
         assert self._driver is not None
         assert self._body is not None
-        # the body has left its `finally`; a callback that raises from here on has nobody to tell
         failure, self._body_done = self._failure, True
         self.market.closed(Closed("the session was closed"))
-        await self._driver.close()
+        try:
+            if self._trader is not None:
+                await self._trader.end()
+            await self._driver.close()
+        finally:
+            if self._http is not None:
+                await self._http.__aexit__(None, None, None)
+            if self._nonces is not None:
+                self._nonces.close()
+            if self._signer is not None and self._owns_signer:
+                self._signer.close()
         # Only a cancellation that was ours alone becomes the callback's exception: somebody else's stays one.
         if failure is not None and (self._body.uncancel() == 0 or not isinstance(exc, asyncio.CancelledError)):
             raise failure
@@ -121,10 +300,23 @@ class Client:
             self._body.cancel()
 
     def _state_changed(self, state: LinkState, reason: str, now_ns: int) -> None:
+        if self._trader is not None and state is not LinkState.LIVE:
+            self._trader.on_down(reason)
         for callback in self._on_state:
             callback(state, reason, now_ns)
 
+    def _control(self, channel: str, message: bytes) -> None:
+        if self._trader is not None:
+            self._trader.on_message(channel, message)
+
+    def _subscribed(self, subscription: dict[str, Any]) -> None:
+        if self._trader is not None:
+            self._trader.on_subscribed(subscription)
+
     def _refused(self, subscription: dict[str, Any], message: str) -> None:
+        if "user" in subscription:
+            self._fail(SubscriptionRefused(subscription, message))
+            return
         error = self.market.refused(subscription, message)
         if error is not None:
             self._fail(error)
@@ -133,3 +325,34 @@ class Client:
         if self.feed.failed is not None:
             self.market.callback_failed(*self.feed.failed, exc)
         self._fail(exc)
+
+
+async def _fetch_instruments(http: Http) -> Instruments:
+    """From the venue's metadata. Only the first perp dex must be there: a node serves less than the public venue."""
+
+    async def query(kind: str) -> Any:
+        try:
+            return read_info(*await http.post("/info", orjson.dumps({"type": kind}), _QUERY_TIMEOUT_S))
+        except HlconnError:
+            raise
+        except Exception as exc:
+            raise QueryFailed(0, ErrorCode.UNAVAILABLE, f"{type(exc).__name__}: {exc}") from exc
+
+    async def optional(kind: str) -> Any:
+        try:
+            return await query(kind)
+        except QueryFailed as exc:
+            _log.info("no %s, so none of its instruments: %s", kind, exc)
+            return None
+
+    meta, spot_meta, dexs, dex_metas, outcomes = await asyncio.gather(
+        query("meta"), optional("spotMeta"), optional("perpDexs"), optional("allPerpMetas"), optional("outcomeMeta")
+    )
+    by_dex = {}
+    if isinstance(dexs, list) and isinstance(dex_metas, list):
+        pairs = zip(dexs[1:], dex_metas[1:], strict=False)  # the first of each is the first perp dex
+        by_dex = {dex["name"]: dex_meta for dex, dex_meta in pairs if isinstance(dex, dict) and "name" in dex}
+    found = Instruments.from_meta(meta, spot_meta, dexs, by_dex, outcomes)
+    for problem in found.problems:
+        _log.info("odd metadata: %s", problem)
+    return found

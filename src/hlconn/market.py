@@ -71,6 +71,7 @@ class Market:
         self._books: dict[str, _Fanout] = {}
         self._trades: dict[str, _Fanout] = {}
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self._kept: dict[str, Book] = {}
 
     async def book(
         self, coin: str, *, depth: int | None = None, feeds: tuple[str, ...] = FEEDS, timeout_s: float = 10.0
@@ -136,6 +137,10 @@ class Market:
 
         return stop
 
+    def held(self, coin: str) -> Book | None:
+        """The book of `coin`, live or stale, if somebody asked for it; nothing is subscribed to."""
+        return self._kept.get(coin)
+
     # What the client tells.
 
     def callback_failed(self, channel: str, coin: str, exc: BaseException) -> None:
@@ -168,7 +173,7 @@ class Market:
     def _want_book(self, coin: str, depth: int | None, feeds: tuple[str, ...]) -> Book:
         if isinstance(feeds, str):
             raise ConfigError(f"feeds must be a tuple such as ({feeds!r},), not a str")
-        book = self._feed.book(coin, depth, feeds=feeds)
+        book = self._kept[coin] = self._feed.book(coin, depth, feeds=feeds)
         for feed in feeds:
             self._subscribe(_book_subscription(coin, feed))
         return book
@@ -199,6 +204,7 @@ class Market:
         self._give_up(coin, error)
         self._books.pop(coin, _Fanout()).callbacks = ()
         self._feed.drop_book(coin, reason)
+        self._kept.pop(coin, None)
         for feed in FEEDS:
             self._unsubscribe(_book_subscription(coin, feed))
 

@@ -17,7 +17,8 @@ from typing import Any, Final, Protocol, TypeVar, overload
 
 import orjson
 
-from .._core import action as actions
+import hlconn._core.action as actions
+
 from .._core.action import Action
 from .._core.book import Book
 from .._core.sign import Signed, Signer

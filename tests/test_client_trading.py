@@ -1,0 +1,255 @@
+"""connect(key=...): trading over real loopback sockets, its life and its end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_venue import FakeVenue
+from fake_wire import INSTRUMENTS, KEY
+
+import hlconn
+from hlconn import Cloid, ConfigError, LinkDown, Order, OutcomeUnknown, Side, Signer, Tif
+from hlconn.config import TradingConfig
+from hlconn.session.link import LinkState
+from hlconn.trading.orders import OrderState
+from hlconn.types import Ack
+
+QUICK = hlconn.SessionConfig(backoff_min_s=0.01, backoff_max_s=0.05, sockets_per_minute=10_000)
+ORDER = Order("BTC", Side.BUY, 98450, "0.01", Tif.ALO)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(30):
+            await work
+        left = [task for task in asyncio.all_tasks() if task.get_name().startswith("hlconn")]
+        assert left == []
+
+    asyncio.run(bounded())
+
+
+def connect(venue: FakeVenue, folder: Path, **more: Any) -> hlconn.Client:
+    settings = {"nonce_directory": str(folder), "retry_min_s": 0.01, **more.pop("settings", {})}
+    return hlconn.connect(venue.endpoints, key=KEY, config=QUICK, trading=TradingConfig(**settings), **more)
+
+
+async def until(true: Any) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.005)
+
+
+def test_orders_go_out_over_the_link_and_their_answers_and_updates_come_back(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with FakeVenue() as venue, connect(venue, tmp_path) as hl:
+            assert hl.instruments["BTC"].asset == 0
+            ticket = hl.trader.submit(ORDER)
+            ack = await ticket
+            assert isinstance(ack, Ack)
+            assert ack.oid is not None
+            found = hl.trader.order(ack.oid)
+            assert found is not None
+            assert found.state is OrderState.OPEN
+            assert hl.trader.orders == (found,)
+            done = await hl.trader.cancel("BTC", ack.oid)
+            assert done.canceled
+            again = await hl.trader.cancel("BTC", ack.oid)
+            assert not again.canceled
+            await hl.trader.set_leverage("BTC", 3)
+            assert venue.over_http == 0
+            signed = [each for each in venue.actions if each["action"]["type"] == "order"]
+            assert signed[0]["nonce"] == ticket.nonce
+
+    run(work())
+
+
+def test_without_a_live_link_an_action_goes_over_http(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with FakeVenue() as venue:
+            slow = hlconn.SessionConfig(backoff_min_s=5.0, backoff_max_s=5.0)
+            client = hlconn.connect(
+                venue.endpoints, key=KEY, config=slow, trading=TradingConfig(nonce_directory=str(tmp_path))
+            )
+            async with client as hl:
+                venue.cut()
+                await until(lambda: hl.link.state is not LinkState.LIVE)
+                ack = await hl.trader.place(ORDER)
+                assert ack.oid in venue.orders
+                assert venue.over_http == 1
+                venue.deaf = True
+                with pytest.raises(OutcomeUnknown):
+                    await hl.trader.place(ORDER)
+                await venue._runner.cleanup()
+                with pytest.raises(LinkDown):
+                    await hl.trader.place(ORDER)
+
+    run(work())
+
+
+@pytest.mark.parametrize("executed", [True, False])
+def test_a_link_cut_with_an_order_in_flight_is_unknown_and_ends_by_proof(executed: bool, tmp_path: Path) -> None:
+    async def work() -> None:
+        expiry = {"expires_after_s": 0.3, "expiry_margin_s": 0.0}
+        async with FakeVenue() as venue:
+            client = connect(venue, tmp_path, settings=expiry)
+            async with client as hl:
+                venue.swallow, venue.deaf = executed, not executed
+                arrived = asyncio.Event()
+                venue.on_action = arrived.set
+                ticket = hl.trader.submit(ORDER)
+                await arrived.wait()
+                venue.cut()
+                with pytest.raises(OutcomeUnknown) as raised:
+                    await ticket
+                assert ticket.cloid is not None
+                assert raised.value.cloids == (ticket.cloid.hex,)
+                outcome = await ticket.settled()
+                assert isinstance(outcome, Ack if executed else hlconn.Rejected)
+                assert len(hl.trader.orders) == len(venue.orders) == int(executed)
+                assert len(venue.actions) == 1, "never sent again"
+
+    run(work())
+
+
+def test_a_callback_that_raises_with_orders_open_leaves_trading_to_the_finally(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with FakeVenue() as venue:
+            with pytest.raises(ZeroDivisionError, match="mine"):
+                async with connect(venue, tmp_path) as hl:
+                    await hl.trader.place_many([ORDER, ORDER])
+
+                    def raises(order: object) -> None:
+                        raise ZeroDivisionError("mine")
+
+                    hl.trader.on_order(raises)
+                    hl.trader.submit(ORDER)
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        assert len(venue.orders) == 3
+                        results = await hl.trader.cancel_all()
+                        assert len(results) >= 3
+                        assert venue.orders == {}
+                        assert hl.trader.orders == ()
+
+    run(work())
+
+
+@pytest.mark.parametrize("on_exit", ["keep", "cancel"])
+def test_what_becomes_of_open_orders_at_the_end_is_what_was_said_and_logged(
+    on_exit: Any, tmp_path: Path, caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO, "hlconn")
+
+    async def work() -> None:
+        async with FakeVenue() as venue:
+            async with connect(venue, tmp_path, on_exit=on_exit) as hl:
+                await hl.trader.place(ORDER)
+            assert len(venue.orders) == (1 if on_exit == "keep" else 0)
+            assert f"on_exit='{on_exit}'" in caplog.text
+            async with connect(venue, tmp_path) as hl:
+                assert len(hl.trader.orders) == len(venue.orders), "adopted"
+                assert all(order.adopted for order in hl.trader.orders)
+
+    run(work())
+    assert KEY not in caplog.text
+
+
+def test_orders_that_could_not_be_canceled_at_the_end_are_an_error(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with FakeVenue() as venue:
+            with pytest.raises(OutcomeUnknown, match="listed as open"):
+                async with connect(venue, tmp_path, on_exit="cancel", settings={"settle_timeout_s": 0.2}) as hl:
+                    await hl.trader.place(ORDER)
+                    venue.deaf = True
+                    hl.trader._config = TradingConfig(answer_timeout_s=0.05, settle_timeout_s=0.2, retry_max_s=0.3)
+
+    run(work())
+
+
+def test_a_refused_stream_of_the_user_ends_the_session(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with FakeVenue() as venue:
+            venue.refuse_user_streams = True
+            with pytest.raises(hlconn.SubscriptionRefused, match="orderUpdates"):
+                async with connect(venue, tmp_path):
+                    raise AssertionError("the body must not run")
+
+    run(work())
+
+
+def test_two_sessions_with_one_key_are_refused_before_anything_is_connected(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with FakeVenue() as venue, connect(venue, tmp_path):
+            with pytest.raises(ConfigError, match="already signs with the key"):
+                async with connect(venue, tmp_path):
+                    raise AssertionError("the body must not run")
+            assert len(venue.sockets) == 1
+
+    run(work())
+
+
+def test_instruments_can_be_had_without_a_key_and_trading_cannot(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with FakeVenue() as venue:
+            async with hlconn.connect(venue.endpoints, config=QUICK, instruments=True) as hl:
+                assert list(hl.instruments) == ["BTC"]
+                with pytest.raises(ConfigError, match="no key"):
+                    _ = hl.trader
+            async with hlconn.connect(venue.endpoints, config=QUICK) as hl:
+                with pytest.raises(ConfigError, match="instruments=True"):
+                    _ = hl.instruments
+            async with connect(venue, tmp_path, instruments=INSTRUMENTS) as hl:
+                assert hl.instruments is INSTRUMENTS
+            client = connect(venue, tmp_path)
+            for name in ("trader", "instruments"):
+                with pytest.raises(ConfigError, match="inside"):
+                    getattr(client, name)
+
+    run(work())
+
+
+ADDRESS = "0x" + "ab" * 20
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"key": "nonsense"}, "key must be 64 hex"),
+        ({"key": KEY, "on_exit": "flee"}, "on_exit is"),
+        ({"key": KEY, "account": "0x12"}, "are addresses"),
+        ({"key": KEY, "vault": KEY}, "are addresses"),
+        ({"account": ADDRESS}, "takes a key"),
+        ({"key": Signer(KEY, "mainnet")}, "signs for mainnet"),
+        ({"key": Signer(KEY, "testnet"), "vault": ADDRESS}, "another vault"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_and_show_no_key(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as raised:
+        hlconn.connect("testnet", **settings)
+    exc = raised.value
+    assert KEY not in str(exc)
+    inside = exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)
+    shown = "".join(traceback.TracebackException.from_exception(inside, capture_locals=True).format())
+    assert KEY not in shown
+    assert "nonsense" not in shown
+
+
+def test_orders_belong_to_the_vault_else_to_the_account_else_to_the_key() -> None:
+    signer = Signer(KEY, "testnet")
+    vault = "0x" + "CD" * 20
+    assert hlconn.connect("testnet", key=KEY)._account == signer.address
+    assert hlconn.connect("testnet", key=KEY, account=ADDRESS)._account == ADDRESS
+    assert hlconn.connect("testnet", key=KEY, account=ADDRESS, vault=vault)._account == vault.lower()
+    assert hlconn.connect("testnet", key=signer)._account == signer.address
+    assert Cloid(1)
