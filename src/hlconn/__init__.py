@@ -1,7 +1,7 @@
 """hlconn: see and trade Hyperliquid from Python, with the hot path compiled.
 
 Level 0, synchronous: `Book`, `Feed`, `Instruments`, `Order`, `classify`, and `Signer` with the actions of `action` and
-`account`. Level 1, asyncio: `connect`. Everything else is reached from these.
+`account`. Level 1, asyncio: `connect`, and `blocking.connect` for scripts. Everything else is reached from these.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._core.book import Book
 from ._core.classify import classify, classify_status
 from ._core.feed import Feed
-from .config import Endpoints, Network, SessionConfig
+from .config import Endpoints, Network, SessionConfig, TradingConfig
 from .errors import (
     Closed,
     ConfigError,
@@ -35,11 +35,16 @@ from .types import (
     FEEDS,
     TRADE_DTYPE,
     TRADE_USERS_DTYPE,
+    Ack,
     Builder,
+    CancelResult,
     Cloid,
+    Done,
+    Fill,
     Grade,
     Grouping,
     Order,
+    Position,
     Priority,
     Side,
     Tif,
@@ -48,12 +53,15 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from . import account, sim
+    from . import account, blocking, sim
     from ._core import action
     from ._core.sign import Signed, Signer
     from .client import Client, connect
     from .nonces import Nonces
     from .session.link import LinkState
+    from .trading.ledger import Difference
+    from .trading.orders import Differs, FillEvent, OrderEvent, OrderState, OutcomeEvent, Reconciled, TrackedOrder
+    from .trading.trader import Prepared, Ticket, Trader
 
 __all__ = [
     "ASK",
@@ -61,16 +69,23 @@ __all__ = [
     "FEEDS",
     "TRADE_DTYPE",
     "TRADE_USERS_DTYPE",
+    "Ack",
     "Book",
     "Builder",
+    "CancelResult",
     "Client",
     "Cloid",
     "Closed",
     "ConfigError",
     "DecodeError",
+    "Difference",
+    "Differs",
+    "Done",
     "Endpoints",
     "ErrorCode",
     "Feed",
+    "Fill",
+    "FillEvent",
     "Grade",
     "Grouping",
     "HlconnError",
@@ -84,9 +99,15 @@ __all__ = [
     "Nonces",
     "NotSent",
     "Order",
+    "OrderEvent",
+    "OrderState",
+    "OutcomeEvent",
     "OutcomeUnknown",
+    "Position",
+    "Prepared",
     "Priority",
     "QueryFailed",
+    "Reconciled",
     "Rejected",
     "SessionConfig",
     "Side",
@@ -94,12 +115,17 @@ __all__ = [
     "Signer",
     "SubscriptionRefused",
     "Throttled",
+    "Ticket",
     "Tif",
     "Tpsl",
+    "TrackedOrder",
+    "Trader",
+    "TradingConfig",
     "Trigger",
     "UnknownCoin",
     "account",
     "action",
+    "blocking",
     "classify",
     "classify_status",
     "connect",
@@ -111,14 +137,26 @@ __version__ = "0.1.0"
 
 # asyncio, picows, orjson and what signs are imported when somebody connects or signs, not when somebody reads a file
 _LATER = {
-    "connect": ".client",
     "Client": ".client",
+    "Difference": ".trading.ledger",
+    "Differs": ".trading.orders",
+    "FillEvent": ".trading.orders",
     "LinkState": ".session.link",
     "Nonces": ".nonces",
+    "OrderEvent": ".trading.orders",
+    "OrderState": ".trading.orders",
+    "OutcomeEvent": ".trading.orders",
+    "Prepared": ".trading.trader",
+    "Reconciled": ".trading.orders",
     "Signed": "._core.sign",
     "Signer": "._core.sign",
+    "Ticket": ".trading.trader",
+    "TrackedOrder": ".trading.orders",
+    "Trader": ".trading.trader",
     "account": ".account",
     "action": "._core.action",
+    "blocking": ".blocking",
+    "connect": ".client",
     "sim": ".sim",
 }
 

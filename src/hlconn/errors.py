@@ -218,7 +218,8 @@ class Rejected(HlconnError):
     Two codes say more about what was there before: after MODIFY_OLD_ORDER_GONE the order that was to be modified is
     canceled; NONCE_DUPLICATE is of a `noop` only: elsewhere the action may itself be the one that used the nonce first.
 
-    code: the reason, `ErrorCode`. message: the venue's own words, verbatim (of an HTTP error, the body).
+    code: the reason, `ErrorCode`. message: the venue's own words, verbatim (of an HTTP error, the body); it begins with
+    "proven:" when the venue said nothing and it was proven that the request had no effect and never will.
     cloid: of the order that was refused, when it had one. index: its place in the batch that was sent.
     """
 
@@ -250,7 +251,7 @@ class OutcomeUnknown(HlconnError):
         what = f"no readable answer ({self.reason})" if self.reason else "no answer"
         return (
             f"{what} to {self.action} (nonce {self.nonce}) after {self.waited_s:.3f} s: it may be live. "
-            f"Look for it, or spend its nonce, before you act on it."
+            f"Await ticket.settled(), or ticket.burn() to kill it, before you act on it."
         )
 
 

@@ -1,0 +1,124 @@
+"""The blocking facade: a session in a thread of its own, against a venue in another."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_venue import FakeVenue
+from fake_wire import KEY
+
+import hlconn
+from hlconn import Closed, ConfigError, LinkDown, Order, Side, TradingConfig
+
+ORDER = Order("BTC", Side.BUY, 98450, "0.01")
+
+
+@pytest.fixture
+def venue() -> Iterator[FakeVenue]:
+    """Served from a thread, for the test itself blocks."""
+    ready, done = threading.Event(), asyncio.Event()
+    served: dict[str, Any] = {}
+
+    async def serve() -> None:
+        async with FakeVenue() as venue:
+            served.update(venue=venue, loop=asyncio.get_running_loop())
+            ready.set()
+            await done.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    ready.wait()
+    yield served["venue"]
+    served["loop"].call_soon_threadsafe(done.set)
+    thread.join()
+
+
+def connect(venue: FakeVenue, folder: Path, **more: Any) -> hlconn.blocking.BlockingClient:
+    trading = TradingConfig(nonce_directory=str(folder))
+    return hlconn.blocking.connect(venue.endpoints, key=KEY, trading=trading, **more)
+
+
+def test_orders_without_async(venue: FakeVenue, tmp_path: Path) -> None:
+    with connect(venue, tmp_path, on_exit="cancel") as hl:
+        ack = hl.trader.place(ORDER)
+        assert ack.oid in venue.orders
+        assert [order.oid for order in hl.trader.orders] == [ack.oid]
+        assert hl.trader.cancel("BTC", ack.oid).canceled
+        ticket = hl.trader.submit(ORDER)
+        assert ticket.result().oid == ticket.settled().oid
+        assert ticket.done
+        assert "Blocking" in repr(ticket)
+        ticket.burn()
+        assert "place" in dir(hl.trader)
+        with pytest.raises(AttributeError):
+            _ = hl.trader._nonces
+        with pytest.raises(hlconn.InvalidOrder):
+            hl.trader.place(Order("BTC", Side.BUY, "1.12345678", 1))
+    assert venue.orders == {}
+    with pytest.raises(Closed):
+        hl.trader.place(ORDER)
+    assert not [thread for thread in threading.enumerate() if thread.name == "hlconn blocking"]
+
+
+def test_what_the_session_raises_comes_out_here(venue: FakeVenue, tmp_path: Path) -> None:
+    class Mine(Exception):
+        pass
+
+    def raises(order: object) -> None:
+        raise Mine
+
+    with pytest.raises(Mine), connect(venue, tmp_path) as hl:
+        hl.trader.on_order(raises)
+        hl.trader.submit(ORDER)
+        hl._thread.join()
+        hl.trader.place(ORDER)
+    nowhere = hlconn.Endpoints("http://127.0.0.1:1", "ws://127.0.0.1:1/ws", hlconn.Network.LOCAL)
+    with pytest.raises(LinkDown), hlconn.blocking.connect(nowhere, timeout_s=0.1):
+        raise AssertionError("the body must not run")
+
+
+def test_a_callback_is_told_not_to_wait_for_itself(venue: FakeVenue, tmp_path: Path) -> None:
+    heard: list[BaseException] = []
+
+    with connect(venue, tmp_path) as hl:
+
+        def waits(order: object) -> None:
+            try:
+                hl.trader.place(ORDER)
+            except ConfigError as exc:
+                heard.append(exc)
+
+        hl.trader.on_order(waits)
+        hl.trader.place(ORDER)
+    assert "must not wait" in str(heard[0])
+
+
+def test_a_book_is_a_copy() -> None:
+    """Against the venue in the box, which has books; its own loop runs in a thread as well."""
+    ready, done = threading.Event(), threading.Event()
+    served: dict[str, Any] = {}
+
+    async def serve() -> None:
+        async with hlconn.sim.Venue(seed=3, speed=20.0, coins=("BTC",)) as venue:
+            served["endpoints"] = venue.endpoints
+            ready.set()
+            await asyncio.to_thread(done.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    ready.wait()
+    try:
+        with hlconn.blocking.connect(served["endpoints"]) as hl:
+            book = hl.book("BTC")
+            assert book.best_bid < book.best_ask
+            assert not book.stale
+            with pytest.raises(ConfigError, match="no key"):
+                _ = hl.trader
+    finally:
+        done.set()
+        thread.join()
