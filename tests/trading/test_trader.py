@@ -940,8 +940,12 @@ def test_the_first_comparison_that_never_succeeds_is_a_link_that_is_down(tmp_pat
         desk.wire.info_up = False
         desk.trader.start()
         desk.connect()
+        waiting = asyncio.create_task(desk.trader.ready(5.0))
+        await desk.wire.step(4.9)
+        assert not waiting.done()
+        await desk.wire.step(0.2)
         with pytest.raises(LinkDown, match="could not be read"):
-            await desk.trader.ready(0.01)
+            await waiting
         await desk.trader.end()
         desk.nonces.close()
 

@@ -740,7 +740,7 @@ class OrderTable:
             self._claim(order, mark)
         for flight in list(self._flights.values()):
             for item in flight.items:
-                if item.kind is Kind.MODIFY and _is_closed(item, mark):
+                if _needs_history(item) and _is_closed(item, mark):
                     self._disprove(item, flight.closed_code, f"proven: {flight.closed_by}, and no order came of it")
         self._settle_events()
 
@@ -780,7 +780,7 @@ class OrderTable:
                 if item.outcome is not None or item.kind is Kind.OTHER:
                     continue
                 asked[item.target if item.kind is Kind.CANCEL else item.cloid] = None
-                if item.kind is Kind.MODIFY and flight.closed_mark is not None:
+                if flight.closed_mark is not None and _needs_history(item):
                     asked[None] = None
         for suspect in self._suspects:
             asked[suspect.oid if isinstance(suspect, _Leg) else suspect.cloid] = None
@@ -1045,7 +1045,8 @@ class OrderTable:
             legs = self._candidates(order, item)
             match = [leg for leg in legs if _fits(leg, item)]
             if not match and (len(open_items) == 1 or _is_closed(item, mark)):
-                match = legs  # nothing else of ours can have placed it
+                # what no other of ours asked for: the venue may show another size than was sent
+                match = [leg for leg in legs if not any(_fits(leg, other) for other in open_items)]
             if match:
                 leg = match[0]
                 leg.item = item
@@ -1061,6 +1062,11 @@ class OrderTable:
                     self._resolve(item, Ack(order.coin, order.cloid, leg.oid, resting, filled, leg.avg_px))
                     self._replaced_by(item, leg)
                 self._close(item.flight, ErrorCode.NONE, "an order of the same action was seen")
+            elif item.kind is Kind.PLACE and any(
+                leg.item is not None and leg.item.kind is Kind.MODIFY and not leg.item.always_place
+                for leg in order.legs.values()
+            ):
+                self._close(item.flight, ErrorCode.NONE, "what replaced its order was seen")
 
     def _claim_cancels(self, order: TrackedOrder) -> None:
         """Lost cancels of what ended: seen, whoever ended it."""
@@ -1149,6 +1155,13 @@ def _is_closed(item: Item, mark: int) -> bool:
     """A query of this mark was made after it was known that the item's action cannot be executed any more."""
     closed_mark = item.flight.closed_mark
     return item.outcome is None and closed_mark is not None and closed_mark < mark
+
+
+def _needs_history(item: Item) -> bool:
+    """A query by cloid tells of one leg only: which of several did this action place, if any?"""
+    if item.kind is Kind.PLACE:
+        return item.order is not None and bool(item.order.legs)
+    return item.kind is Kind.MODIFY
 
 
 def _fits(leg: _Leg, item: Item) -> bool:

@@ -641,13 +641,13 @@ class Trader:
 
     async def ready(self, timeout_s: float) -> None:
         """Wait for the first comparison: orders and positions are known from then on. LinkDown after `timeout_s`."""
+        looked = self._loop.create_task(self._ready.wait())
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._ready.wait()
-        except TimeoutError:
-            raise LinkDown(
-                f"the account {self.account} could not be read within {timeout_s:g} s: see the log"
-            ) from None
+            await self._sleep(timeout_s, looked)
+            if not looked.done():
+                raise LinkDown(f"the account {self.account} could not be read within {timeout_s:g} s: see the log")
+        finally:
+            looked.cancel()
 
     def on_subscribed(self, subscription: Mapping[str, Any]) -> None:
         """The venue acknowledged a stream. Only what is asked for after that has no gap before the stream."""
@@ -1166,12 +1166,12 @@ class Trader:
             raise QueryFailed(0, ErrorCode.UNAVAILABLE, f"{type(exc).__name__}: {exc}") from exc
         return read_info(status, body)
 
-    async def _sleep(self, delay_s: float, awake: asyncio.Future[None] | None = None) -> None:
+    async def _sleep(self, delay_s: float, awake: asyncio.Future[Any] | None = None) -> None:
         """On the wire's clock, or until `awake` is done."""
-        awake = awake or self._loop.create_future()
-        timer = self._wire.call_later(delay_s, lambda: None if awake.done() else awake.set_result(None))
+        over = self._loop.create_future()
+        timer = self._wire.call_later(delay_s, lambda: None if over.done() else over.set_result(None))
         try:
-            await awake
+            await asyncio.wait([over] if awake is None else [over, awake], return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
 
