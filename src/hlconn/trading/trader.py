@@ -53,6 +53,7 @@ from ..types import (
     Priority,
     Side,
     Tif,
+    with_cloid,
 )
 from .orders import (
     Event,
@@ -715,19 +716,20 @@ class Trader:
     ) -> tuple[Action, tuple[Item, ...], bool]:
         single = isinstance(orders, Order)
         items = []
+        wanted = []
         cloids = set()
         for given in (orders,) if isinstance(orders, Order) else orders:
-            order = given
-            if order.cloid is None:
-                order = _with_cloid(order, Cloid.new())
-            cloid = order.cloid
-            assert cloid is not None
-            if cloid in cloids or self._table.find(cloid) is not None:
+            order, cloid = given, given.cloid
+            if cloid is None:
+                cloid = Cloid.new()
+                order = with_cloid(order, cloid)
+            elif cloid in cloids or self._table.find(cloid) is not None:
                 raise InvalidOrder(f"{cloid!r} is taken: the venue would place a second order under it")
-            cloids.add(cloid)
+            else:
+                cloids.add(cloid)
             coin = self._instruments[order.coin].coin
+            wanted.append(order)
             items.append(Item(Kind.PLACE, TrackedOrder(coin, order.side, cloid, order), order, coin=coin))
-        wanted = [item.wanted for item in items if item.wanted is not None]
         action = actions.order(wanted, self._instruments, grouping=grouping, builder=builder)
         if grouping is Grouping.NORMAL_TPSL:
             for item in items[1:]:
@@ -748,7 +750,7 @@ class Trader:
             if tracked.coin != coin:
                 raise InvalidOrder(f"{oid!r} is an order of {tracked.coin}, not of {coin}")
             if order.cloid is None:
-                order = _with_cloid(order, tracked.cloid or Cloid.new())
+                order = with_cloid(order, tracked.cloid or Cloid.new())
             if tracked.cloid not in (None, order.cloid):
                 raise InvalidOrder(f"an order keeps its cloid through a modify: {tracked.cloid!r}, not {order.cloid!r}")
             assert order.cloid is not None
@@ -1201,10 +1203,6 @@ class _EventQueue:
             _log.warning("a reader of events() is too slow: the oldest of %d is dropped", len(self.events))
         self.events.append(event)
         self.news.set()
-
-
-def _with_cloid(order: Order, cloid: Cloid) -> Order:
-    return Order(order.coin, order.side, order.px, order.sz, order.tif, order.trigger, order.reduce_only, cloid)
 
 
 def _dex(dex: str) -> dict[str, str]:
