@@ -306,6 +306,8 @@ def test_the_venues_own_cancel_is_told_and_its_reason_asked_for() -> None:
         {"order": row(11, order()) | {"side": "buy"}, "status": "open"},
         {"order": row(11, order()) | {"limitPx": "NaN"}, "status": "open"},
         {"order": row(11, order()) | {"oid": "11"}, "status": "open"},
+        {"order": row(11, order()) | {"cloid": "0x1"}, "status": "open"},
+        {"order": row(11, order()) | {"cloid": "0x" + "zz" * 16}, "status": "open"},
         7,
     ],
 )

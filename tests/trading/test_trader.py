@@ -746,6 +746,22 @@ def test_a_message_that_cannot_be_read_is_logged_and_everything_is_compared(tmp_
     run(work())
 
 
+def test_a_bug_in_what_proves_ends_the_session_instead_of_being_silent(tmp_path: Path, caplog: Any) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            desk.trader._query = broken  # type: ignore[method-assign]
+            desk.cut()
+            desk.connect()
+            await desk.wire.step(1)
+            assert [type(each) for each in desk.failures] == [ZeroDivisionError]
+            assert "can prove nothing" in caplog.text
+
+    async def broken(kind: str, **fields: Any) -> Any:
+        raise ZeroDivisionError(kind)
+
+    run(work())
+
+
 def test_fills_of_somebody_else_are_not_ours(tmp_path: Path) -> None:
     async def work() -> None:
         async with Desk(tmp_path) as desk:

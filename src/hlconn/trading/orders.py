@@ -445,7 +445,13 @@ def _side(letter: object) -> Side:
 
 
 def _cloid(text: object) -> Cloid | None:
-    return Cloid(text) if isinstance(text, str) and int(text, 16) else None
+    """None for null, and for zero, which the venue may write for none."""
+    if text is None:
+        return None
+    if not isinstance(text, str) or len(text) != 34:
+        raise ValueError(f"no cloid: {text!r}")
+    value = int(text, 16)
+    return Cloid(value) if value else None
 
 
 def _number(value: Any) -> Decimal:
@@ -504,6 +510,7 @@ class OrderTable:
         self._live: dict[TrackedOrder, None] = {}  # in the order in which they came
         self._ended: dict[TrackedOrder, None] = {}
         self._flights: dict[int, Flight] = {}  # by nonce, those that are not resolved
+        self._lost: dict[int, Flight] = {}  # of these, those in doubt
         self._fills: dict[tuple[str, int, int], Fill] = {}
         self._sums: dict[int, tuple[Decimal, Decimal]] = {}  # by oid, of fills whose order is not known
         self._touched: dict[TrackedOrder, None] = {}
@@ -575,6 +582,11 @@ class OrderTable:
             if not isinstance(subject, Cloid):
                 order.legs[subject] = _Leg(subject, order, self.mark())
         return order
+
+    @property
+    def doubts(self) -> tuple[Flight, ...]:
+        """Of the flights, those whose answer is lost."""
+        return tuple(self._lost.values())
 
     def take_events(self) -> list[Event]:
         """What happened since the last call, in order."""
@@ -663,9 +675,9 @@ class OrderTable:
 
     def venue_time(self, time_ms: int, margin_ms: int) -> None:
         """The venue's time, told by it. Lost actions whose expiry is longer ago than the margin can never come."""
-        for flight in list(self._flights.values()):
+        for flight in self.doubts:
             expiry = flight.expires_after
-            if flight.lost is not None and expiry is not None and expiry + margin_ms < time_ms:
+            if expiry is not None and expiry + margin_ms < time_ms:
                 self._close(flight, ErrorCode.EXPIRED, "the venue's time is past its expiry")
         self._settle_events()
 
@@ -783,9 +795,7 @@ class OrderTable:
     def questions(self) -> list[Question]:
         """Queries whose answers can prove what is not proven. They may be asked as often as one likes."""
         asked: dict[int | Cloid | None, None] = {}
-        for flight in self._flights.values():
-            if flight.lost is None:
-                continue
+        for flight in self._lost.values():
             for item in flight.items:
                 if item.outcome is not None or item.kind is Kind.OTHER:
                     continue
@@ -980,6 +990,7 @@ class OrderTable:
         if flight.lost is not None or flight.resolved:
             return
         flight.lost = error
+        self._lost[flight.nonce] = flight
         for item in flight.items:
             if item.order is not None:
                 self._touched[item.order] = None
@@ -1138,6 +1149,7 @@ class OrderTable:
         flight = item.flight
         if flight.resolved:
             del self._flights[flight.nonce]
+            self._lost.pop(flight.nonce, None)
             proof = "" if flight.lost is None else flight.closed_by or "it was seen, or answered late"
             self._events.append(_outcome_event(flight, proof))
 

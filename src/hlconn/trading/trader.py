@@ -590,7 +590,7 @@ class Trader:
     @property
     def unknown(self) -> tuple[OutcomeUnknown, ...]:
         """Actions whose outcome is not proven yet."""
-        return tuple(flight.lost for flight in self._table.flights if flight.lost is not None)
+        return tuple(flight.lost for flight in self._table.doubts if flight.lost is not None)
 
     def on_order(self, callback: Callable[[TrackedOrder], object]) -> Callable[[], None]:
         """Call `callback(order)` after each change of an order, also of those placed elsewhere. Returns what ends it.
@@ -639,6 +639,12 @@ class Trader:
     def start(self) -> None:
         """Begin to ask and to compare."""
         self._worker = self._loop.create_task(self._work(), name="hlconn trading")
+        self._worker.add_done_callback(self._worker_ended)
+
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        if not worker.cancelled() and (exc := worker.exception()) is not None:  # a bug of ours: nothing is proven now
+            _log.critical("trading can prove nothing any more", exc_info=exc)
+            self._on_callback_error(exc)
 
     async def ready(self, timeout_s: float) -> None:
         """Wait for the first comparison: orders and positions are known from then on. LinkDown after `timeout_s`."""
@@ -1023,10 +1029,9 @@ class Trader:
     # --- asking ---
 
     def _has_questions(self) -> bool:
-        return any(
-            flight.lost is not None and (flight.expires_after is not None or flight.nonce in self._burning)
-            for flight in self._table.flights
-        ) or bool(self._table.questions())
+        return bool(self._table.questions()) or any(
+            flight.expires_after is not None or flight.nonce in self._burning for flight in self._table.doubts
+        )
 
     def _compare_soon(self, reason: str) -> None:
         self._to_reconcile = reason
@@ -1076,12 +1081,11 @@ class Trader:
                 self._send_noop(flight)
         now_ms = self._wire.time_ms()
         if any(
-            flight.lost is not None
-            and flight.closed_mark is None
+            flight.closed_mark is None
             and flight.expires_after is not None
             # our clock measures no more than the time since we signed: what counts is the venue's
             and flight.expires_after < now_ms
-            for flight in self._table.flights
+            for flight in self._table.doubts
         ):
             status = await self._query("exchangeStatus")
             self._table.venue_time(status["time"], int(self._config.expiry_margin_s * 1000))
