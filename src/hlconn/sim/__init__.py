@@ -8,12 +8,13 @@ It stands beside the rest of the package and shares no decoder, encoder, hash or
 tested against.
 """
 
-from .exchange import Block, Rules, Trade
+from .exchange import Rules
 from .faults import FAULTS, Fault, load_plan
 from .info import InfoRefused
 from .ledger import Fees
 from .markets import DEFAULT_COINS
 from .matching import HiddenBook, Level
+from .orders import Block, Trade
 from .streams import Pipe, Stats
 from .venue import History, Party, Venue, serve
 

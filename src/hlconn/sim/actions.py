@@ -1,4 +1,4 @@
-"""Actions as the venue rebuilds them before it hashes them: every key in its place, numbers and hex normalised.
+"""Actions and their answers: how the venue rebuilds an action before it hashes it, with every key in its place.
 
 A client may send keys in any order and with more besides; what counts for the signature is this form.
 Source: exchange docs, "Exchange endpoint"; the order of keys is the official SDK's.
@@ -12,7 +12,7 @@ from typing import Any
 
 from .signing import USER_SIGNED
 
-__all__ = ["Malformed", "canonical", "read_envelope"]
+__all__ = ["Malformed", "Refused", "canonical", "ok", "read_envelope"]
 
 JsonObject = dict[str, Any]
 Reader = Callable[[Any], Any]
@@ -25,6 +25,16 @@ _U64 = 1 << 64
 
 class Malformed(ValueError):
     """A request that does not parse into the shape of its type."""
+
+
+class Refused(Exception):
+    """The whole action is refused, with these words at the top level of the answer."""
+
+
+def ok(data: object = None, kind: str = "default") -> JsonObject:
+    """The answer to an action that was carried out, or judged item by item."""
+    response: JsonObject = {"type": kind} if data is None else {"type": kind, "data": data}
+    return {"status": "ok", "response": response}
 
 
 def _uint(value: Any) -> int:
@@ -54,7 +64,7 @@ def _text(value: Any) -> str:
 def _decimal(value: Any) -> str:
     if type(value) is not str or not _DECIMAL.fullmatch(value):
         raise Malformed("expected a decimal in a string")
-    whole, point, fraction = value.partition(".")
+    whole, _, fraction = value.partition(".")
     digits = whole.lstrip("0") if whole[0] != "-" else "-" + whole[1:].lstrip("0")
     fraction = fraction.rstrip("0")
     if digits in ("", "-"):

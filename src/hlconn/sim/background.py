@@ -11,9 +11,10 @@ import random
 from bisect import bisect_left, insort
 from math import floor
 
-from .exchange import Exchange, Order
+from .exchange import Exchange
 from .ledger import Account
 from .markets import Market
+from .orders import Order
 
 __all__ = ["BAND_SHARE", "Background"]
 
@@ -59,7 +60,9 @@ class _Side:
 class _Coin:
     """The life of one coin. Every made-up bid is at or below the fair price and every ask above it."""
 
-    def __init__(self, exchange: Exchange, market: Market, seed: int, makers: list[Account], takers: list[Account]) -> None:
+    def __init__(
+        self, exchange: Exchange, market: Market, seed: int, makers: list[Account], takers: list[Account]
+    ) -> None:
         self.exchange, self.market = exchange, market
         self.rng = random.Random(f"{seed}:{market.name}")
         self.makers, self.takers = makers, takers

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from .exchange import Trade
 from .markets import Market
+from .orders import Trade
 
 __all__ = ["INTERVALS", "Candles"]
 

@@ -9,17 +9,20 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
-from .actions import JsonObject
+from . import account_actions
+from .actions import JsonObject, Refused, ok
 from .ledger import Account, Agent, Fees, Fill, Ledger
-from .markets import PERP_DECIMALS, USDC, Market, Token, dexs, read_decimal
-from .matching import Book, HiddenBook
+from .markets import PERP_DECIMALS, Market, Token, read_decimal
+from .matching import Book
+from .orders import Block, Order, Trade, Trigger
 from .signing import USER_SIGNED, BadSignature, Nonces, l1_signer, user_signer
 
-__all__ = ["Block", "Envelope", "Exchange", "Order", "Rules", "Trade", "Trigger"]
+__all__ = ["Envelope", "Exchange", "Rules"]
 
 _DAY_MS = 86_400_000
 _MIN_CANCEL_DELAY_MS = 5_000
@@ -47,129 +50,12 @@ class Rules:
     """
 
     mainnet: bool = False
-    fees: Fees = Fees()
+    fees: Fees = field(default_factory=Fees)
     modify_updates: Literal["canceled first", "open first", "random"] = "canceled first"
     partial_fill_updates: bool = False
     partial_gtc_answer: Literal["resting", "filled"] = "resting"
     band_percent: int = 80
     cancel_volume_usd: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    px: int
-    is_market: bool
-    tpsl: str
-    is_above: bool  # fires at a mark price at or above px
-
-
-@dataclass(slots=True, eq=False)
-class Order:
-    """One order of one account. sz: what is left; status: the venue's word, "open" also for a waiting trigger."""
-
-    oid: int
-    account: Account
-    market: Market
-    is_buy: bool
-    px: int
-    sz: int
-    tif: str | None
-    reduce_only: bool
-    cloid: str | None
-    time_ms: int
-    orig_sz: int = 0
-    trigger: Trigger | None = None
-    is_position_tpsl: bool = False
-    parent: Order | None = None
-    children: list[Order] = field(default_factory=list)
-    builder: tuple[str, int] | None = None
-    status: str = "open"
-    status_ms: int = 0
-    rests: bool = False  # on the book, or waiting for its trigger or parent
-
-    @property
-    def is_open(self) -> bool:
-        return self.status in ("open", "triggered")
-
-    def basic(self) -> JsonObject:
-        """The order as orderUpdates and openOrders write it."""
-        market = self.market
-        entry: JsonObject = {
-            "coin": market.name,
-            "side": "B" if self.is_buy else "A",
-            "limitPx": market.px_text(self.px),
-            "sz": market.sz_text(self.sz),
-            "oid": self.oid,
-            "timestamp": self.time_ms,
-            "origSz": market.sz_text(self.orig_sz),
-        }
-        if self.cloid is not None:
-            entry["cloid"] = self.cloid
-        if self.reduce_only:
-            entry["reduceOnly"] = True
-        return entry
-
-    def frontend(self) -> JsonObject:
-        """The order as frontendOpenOrders, orderStatus and historicalOrders write it."""
-        market, trigger = self.market, self.trigger
-        condition, kind = "N/A", "Limit"
-        if trigger is not None:
-            condition = f"Price {'above' if trigger.is_above else 'below'} {_plain(market.px_text(trigger.px))}"
-            what = "Take Profit" if trigger.tpsl == "tp" else "Stop"
-            kind = f"{what} {'Market' if trigger.is_market else 'Limit'}"
-            if self.status == "triggered":
-                condition = "Triggered"
-        return {
-            "coin": market.name,
-            "side": "B" if self.is_buy else "A",
-            "limitPx": market.px_text(self.px),
-            "sz": market.sz_text(self.sz),
-            "oid": self.oid,
-            "timestamp": self.time_ms,
-            "triggerCondition": condition,
-            "isTrigger": trigger is not None,
-            "triggerPx": market.px_text(trigger.px) if trigger is not None else "0.0",
-            "children": [child.frontend() for child in self.children if child.is_open],
-            "isPositionTpsl": self.is_position_tpsl,
-            "reduceOnly": self.reduce_only,
-            "orderType": kind,
-            "origSz": market.sz_text(self.orig_sz),
-            "tif": self.tif,
-            "cloid": self.cloid,
-        }
-
-
-def _plain(text: str) -> str:
-    return text.removesuffix(".0")
-
-
-class Trade(NamedTuple):
-    """One match. side: the aggressor's, "B" or "A"; hash: of the taker's transaction."""
-
-    side: str
-    px: int
-    sz: int
-    time_ms: int
-    hash: str
-    tid: int
-    buyer: str
-    seller: str
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """What is known after one block: every book, and what happened in it.
-
-    trades: only of coins that traded. bbo_changed: coins of which the best level of a side differs from that of the
-    block before in price, size or order count. marked: coins with a new mark price.
-    """
-
-    number: int
-    time_ms: int
-    books: Mapping[str, HiddenBook]
-    trades: Mapping[str, tuple[Trade, ...]]
-    bbo_changed: frozenset[str]
-    marked: frozenset[str] = frozenset()
 
 
 class Envelope(NamedTuple):
@@ -182,10 +68,6 @@ class Envelope(NamedTuple):
     expires_after: int | None
 
 
-class _Refused(Exception):
-    """The whole action is refused, with these words at the top level."""
-
-
 class _OrderRefused(Exception):
     """One order is refused. status: of an order that got an oid all the same, None for one that was never judged."""
 
@@ -196,11 +78,6 @@ class _OrderRefused(Exception):
 
 class _Batch(Exception):
     """One entry answers for the whole batch: something that depends on the payload alone."""
-
-
-def _ok(data: object = None, kind: str = "default") -> JsonObject:
-    response: JsonObject = {"type": kind} if data is None else {"type": kind, "data": data}
-    return {"status": "ok", "response": response}
 
 
 class Exchange:
@@ -239,6 +116,15 @@ class Exchange:
         self.history_blocks = history_blocks
         self.history: dict[int, Block] = {}  # by time
         self.now_ms = start_ms
+        self._handlers: dict[str, Callable[[Account, JsonObject], JsonObject]] = {
+            "order": self._order,
+            "cancel": self._cancel_by_oid,
+            "cancelByCloid": self._cancel_by_cloid,
+            "modify": self._plain_modify,
+            "batchModify": self._batch_modify,
+            "scheduleCancel": self._schedule_cancel,
+            **{kind: partial(handler, self) for kind, handler in account_actions.HANDLERS.items()},
+        }
         self._finished: deque[tuple[int, Order]] = deque()
         self._seed, self._rng = seed, random.Random(f"{seed}:exchange")
         self._tid = self._rng.getrandbits(_TID_BITS)
@@ -247,7 +133,7 @@ class Exchange:
         self._hash = ""
         self._block_trades: dict[str, list[Trade]] = {}
         self._marked: set[str] = set()
-        self._versions = {name: 0 for name in markets}
+        self._versions = dict.fromkeys(markets, 0)
         self._moved: dict[Account, set[str]] = {}
         self.block = Block(0, start_ms, {name: book.freeze() for name, book in self.books.items()}, {}, frozenset())
         self.history[start_ms] = self.block
@@ -315,7 +201,9 @@ class Exchange:
                         entry = sums.setdefault(order.px, [0, 0])
                         entry[0] += order.sz
                         entry[1] += 1
-                assert {level.px: [level.sz, level.n] for level in levels} == sums, f"{name}: levels are not their orders"
+                assert {level.px: [level.sz, level.n] for level in levels} == sums, (
+                    f"{name}: levels are not their orders"
+                )
         for account in self.ledger.accounts.values():
             if account.is_house:
                 continue
@@ -350,13 +238,13 @@ class Exchange:
             signer, account = self._who(envelope)
             if expires_after is not None and self.now_ms > expires_after:
                 account.requests += 5
-                raise _Refused("Action already expired")
+                raise Refused("Action already expired")
             spent = self.nonces.setdefault(signer, Nonces())
             if refusal := spent.refusal(nonce, self.now_ms):
-                raise _Refused(refusal)
+                raise Refused(refusal)
             inner = action.get("nonce", action.get("time") if action["type"] in USER_SIGNED else None)
             if inner is not None and inner != nonce:
-                raise _Refused("Nonce mismatch.")
+                raise Refused("Nonce mismatch.")
             spent.spend(nonce)
             if vault is not None:
                 master, account = account, self._vault(account, vault)
@@ -364,32 +252,31 @@ class Exchange:
             account.requests += 1
             self.new_hash()
             self.touched[account] = None
-            handler: Callable[[Account, JsonObject], JsonObject] = getattr(self, f"_do_{action['type']}")
-            return handler(account, action)
-        except _Refused as refused:
+            return self._handlers[action["type"]](account, action)
+        except Refused as refused:
             return {"status": "err", "response": str(refused)}
 
     def _who(self, envelope: Envelope) -> tuple[str, Account]:
-        """The address that signed, and the account it may act for. Raises _Refused in the venue's words."""
+        """The address that signed, and the account it may act for. Raises Refused in the venue's words."""
         action, nonce, signature, vault, expires_after = envelope
         own = action["type"] in USER_SIGNED
         try:
             if own:
                 if action["hyperliquidChain"] != ("Mainnet" if self.rules.mainnet else "Testnet"):
-                    raise _Refused("Mainnet and testnet require different signature.")
+                    raise Refused("Mainnet and testnet require different signature.")
                 signer = user_signer(action, signature)
             else:
                 signer = l1_signer(action, nonce, vault, expires_after, signature, self.rules.mainnet)
         except BadSignature:
-            raise _Refused("Unable to recover signer.") from None
+            raise Refused("Unable to recover signer.") from None
         account = self.ledger.accounts.get(signer)
         if account is not None and account.kind == "user":
             return signer, account
         if own:
-            raise _Refused(f"Must deposit before performing actions. User: {signer}")
+            raise Refused(f"Must deposit before performing actions. User: {signer}")
         master = self.agents.get(signer)
         if master is None or self._expired(master.agents[signer]):
-            raise _Refused(f"User or API Wallet {signer} does not exist.")
+            raise Refused(f"User or API Wallet {signer} does not exist.")
         return signer, master
 
     def _expired(self, agent: Agent) -> bool:
@@ -398,18 +285,18 @@ class Exchange:
     def _vault(self, account: Account, address: str) -> Account:
         found = self.ledger.accounts.get(address)
         if found is None or found.master != account.address:
-            raise _Refused(f"Vault not registered: {address}")
+            raise Refused(f"Vault not registered: {address}")
         return found
 
     # Orders.
 
-    def _do_order(self, account: Account, action: JsonObject) -> JsonObject:
+    def _order(self, account: Account, action: JsonObject) -> JsonObject:
         builder, grouping, wires = action.get("builder"), action["grouping"], action["orders"]
         paid_to = None
         if builder is not None:
             paid_to = (builder["b"], builder["f"])
             if account.builders.get(builder["b"], -1) < builder["f"]:
-                return _ok({"statuses": [{"error": "Builder fee has not been approved."}]}, "order")
+                return ok({"statuses": [{"error": "Builder fee has not been approved."}]}, "order")
         try:
             if not wires:
                 raise _Batch("Orders are empty.")
@@ -419,14 +306,14 @@ class Exchange:
             elif grouping == "positionTpsl":
                 self._check_group(orders, orders, None)
         except _Batch as refused:
-            return _ok({"statuses": [{"error": str(refused)}]}, "order")
+            return ok({"statuses": [{"error": str(refused)}]}, "order")
         if grouping == "normalTpsl":
             statuses = self._place_group(orders)
         else:
             for order in orders:
                 order.is_position_tpsl = grouping == "positionTpsl"
             statuses = [self._place(order) for order in orders]
-        return _ok({"statuses": statuses}, "order")
+        return ok({"statuses": statuses}, "order")
 
     def _check_group(self, orders: list[Order], children: list[Order], parent_buys: bool | None) -> None:
         if not children or any(child.trigger is None for child in children):
@@ -460,7 +347,7 @@ class Exchange:
         """An order that has the right shape; raises _Batch for what depends on the payload alone."""
         market = self.by_asset.get(wire["a"])
         if market is None:
-            raise _Refused("Invalid spot" if 10_000 <= wire["a"] < 100_000 else "Invalid asset")
+            raise Refused("Invalid spot" if 10_000 <= wire["a"] < 100_000 else "Invalid asset")
         trigger_wire = wire["t"].get("trigger")
         suffix = f" asset={market.asset}"
         sz, exact = read_decimal(wire["s"], market.sz_decimals)
@@ -533,9 +420,9 @@ class Exchange:
         if small and order.sz and not (order.reduce_only and abs(has) * order.px < _MIN_NOTIONAL * 10**market.decimals):
             least = "10 USDC" if market.is_spot else "$10"
             raise _OrderRefused(f"Order must have minimum value of {least}.", "minTradeNtlRejected")
-        if len(account.orders) >= _OPEN_ORDERS and not account.is_house:
-            if len(account.orders) >= _MOST_OPEN_ORDERS or order.reduce_only or order.trigger is not None:
-                raise _OrderRefused("Too many open orders", "tooManyOpenOrdersRejected")
+        most = _OPEN_ORDERS if order.reduce_only or order.trigger is not None else _MOST_OPEN_ORDERS
+        if len(account.orders) >= most:
+            raise _OrderRefused("Too many open orders", "tooManyOpenOrdersRejected")
         if order.trigger is not None:
             mark = self.marks[market.name]
             if (mark >= order.trigger.px) if order.trigger.is_above else (mark <= order.trigger.px):
@@ -713,21 +600,21 @@ class Exchange:
 
     def _cancel(self, account: Account, asset: int, key: int | str, fast: bool) -> Any:
         if asset not in self.by_asset:
-            raise _Refused("Invalid spot" if 10_000 <= asset < 100_000 else "Invalid asset")
+            raise Refused("Invalid spot" if 10_000 <= asset < 100_000 else "Invalid asset")
         order = self._find(account, asset, key)
         if order is None or (fast and order.trigger is not None):
             return {"error": f"{NOT_FOUND} asset={asset}"}
         self.finish(order, "canceled")
         return "success"
 
-    def _do_cancel(self, account: Account, action: JsonObject) -> JsonObject:
+    def _cancel_by_oid(self, account: Account, action: JsonObject) -> JsonObject:
         fast = "f" in action
-        return _ok({"statuses": [self._cancel(account, c["a"], c["o"], fast) for c in action["cancels"]]}, "cancel")
+        return ok({"statuses": [self._cancel(account, c["a"], c["o"], fast) for c in action["cancels"]]}, "cancel")
 
-    def _do_cancelByCloid(self, account: Account, action: JsonObject) -> JsonObject:
+    def _cancel_by_cloid(self, account: Account, action: JsonObject) -> JsonObject:
         fast = "f" in action
         cancels = [self._cancel(account, c["asset"], c["cloid"], fast) for c in action["cancels"]]
-        return _ok({"statuses": cancels}, "cancel")
+        return ok({"statuses": cancels}, "cancel")
 
     def _modify(self, account: Account, key: int | str, wire: JsonObject, always: bool) -> JsonObject:
         """Cancel one order and place another. Raises _OrderRefused, with a status when the old order is gone."""
@@ -736,10 +623,9 @@ class Exchange:
             new = self._read_order(account, wire, None)
         except _Batch as refused:
             raise _OrderRefused(str(refused)) from None
-        if old is None or (old.trigger is not None and not always):
-            if not always:
-                raise _OrderRefused(CANNOT_MODIFY)
         if not always:
+            if old is None or old.trigger is not None:
+                raise _OrderRefused(CANNOT_MODIFY)
             crosses = self.books[new.market.name].would_match(new.is_buy, new.px)
             if new.tif not in ("Alo", "Gtc") or (new.tif == "Gtc" and crosses):
                 raise _OrderRefused("Attempted to modify to invalid new order")
@@ -758,23 +644,23 @@ class Exchange:
             raise _OrderRefused(f"Error placing new order during modify: {entry['error']}")
         return entry
 
-    def _do_modify(self, account: Account, action: JsonObject) -> JsonObject:
+    def _plain_modify(self, account: Account, action: JsonObject) -> JsonObject:
         try:
             entry = self._modify(account, action["oid"], action["order"], "a" in action)
         except _OrderRefused as refused:
-            raise _Refused(refused.text) from None
+            raise Refused(refused.text) from None
         if "error" in entry:
-            raise _Refused(entry["error"])
-        return _ok()
+            raise Refused(entry["error"])
+        return ok()
 
-    def _do_batchModify(self, account: Account, action: JsonObject) -> JsonObject:
+    def _batch_modify(self, account: Account, action: JsonObject) -> JsonObject:
         statuses: list[JsonObject] = []
         for item in action["modifies"]:
             try:
                 statuses.append(self._modify(account, item["oid"], item["order"], "a" in action))
             except _OrderRefused as refused:
                 statuses.append({"error": refused.text})
-        return _ok({"statuses": statuses}, "order")
+        return ok({"statuses": statuses}, "order")
 
     # Triggers and marks.
 
@@ -825,229 +711,20 @@ class Exchange:
         else:
             self.finish(order, "canceled" if order.sz < wanted else "marketOrderNoLiquidityRejected")
 
-    def _do_scheduleCancel(self, account: Account, action: JsonObject) -> JsonObject:
+    def _schedule_cancel(self, account: Account, action: JsonObject) -> JsonObject:
         needed, traded = self.rules.cancel_volume_usd, account.volume // 10**PERP_DECIMALS
         if traded < needed:
-            text = f"Cannot set scheduled cancel time until enough volume traded. Required: ${needed}. Traded: ${traded}."
-            raise _Refused(text)
+            text = (
+                f"Cannot set scheduled cancel time until enough volume traded. Required: ${needed}. Traded: ${traded}."
+            )
+            raise Refused(text)
         time_ms = action.get("time")
         if time_ms is not None and time_ms < self.now_ms + _MIN_CANCEL_DELAY_MS:
-            raise _Refused("Scheduled cancel time too early, must be at least 5 seconds from now.")
+            raise Refused("Scheduled cancel time too early, must be at least 5 seconds from now.")
         if time_ms is not None and account.scheduled_cancels.get(self.now_ms // _DAY_MS, 0) >= _CANCELS_PER_DAY:
-            raise _Refused(f"Too many scheduled cancels triggered for the day. Limit is {_CANCELS_PER_DAY}")
+            raise Refused(f"Too many scheduled cancels triggered for the day. Limit is {_CANCELS_PER_DAY}")
         account.cancel_at_ms = time_ms
-        return _ok()
-
-    # Leverage and margin.
-
-    def _perp(self, asset: int) -> Market:
-        market = self.by_asset.get(asset)
-        if market is None or market.is_spot:
-            raise _Refused("Invalid asset")
-        return market
-
-    def _do_updateLeverage(self, account: Account, action: JsonObject) -> JsonObject:
-        market, leverage, is_cross = self._perp(action["asset"]), action["leverage"], action["isCross"]
-        if not 1 <= leverage <= market.max_leverage:
-            raise _Refused("Invalid leverage value")
-        if is_cross and "onlyIsolated" in dict(market.odd):
-            raise _Refused("Cross margin is not allowed for this asset.")
-        position = account.positions.get(market.name)
-        if position is not None and position.is_cross != is_cross:
-            raise _Refused("Cannot switch leverage type with open position.")
-        before = account.leverage.get(market.name)
-        account.leverage[market.name] = (leverage, is_cross)
-        if not account.is_house and self.ledger.free(account, market.dex) < 0:
-            account.leverage.pop(market.name)
-            if before is not None:
-                account.leverage[market.name] = before
-            raise _Refused("Cross position does not have sufficient margin available to decrease leverage.")
-        return _ok()
-
-    def _do_updateIsolatedMargin(self, account: Account, action: JsonObject) -> JsonObject:
-        market, usd = self._perp(action["asset"]), action["ntli"]
-        position = account.positions.get(market.name)
-        if position is None or position.is_cross:
-            raise _Refused("Position does not use isolated margin.")
-        least = -(-abs(position.szi) * self.marks[market.name] // self.ledger.leverage_of(account, market)[0])
-        spare = self.ledger.free(account, market.dex) if usd > 0 else self.ledger.position_margin(account, position) - least
-        if abs(usd) > spare:
-            raise _Refused("Insufficient margin for this change of isolated margin.")
-        position.raw_usd += usd
-        self.ledger.credit(account, market.dex, -usd)
-        return _ok()
-
-    # Accounts.
-
-    def _do_noop(self, account: Account, action: JsonObject) -> JsonObject:
-        return _ok()
-
-    _do_reserveRequestWeight = _do_noop
-    _do_setDisplayName = _do_noop
-    _do_agentEnableDexAbstraction = _do_noop
-    _do_userDexAbstraction = _do_noop
-
-    def _do_claimRewards(self, account: Account, action: JsonObject) -> JsonObject:
-        raise _Refused("No rewards to claim")
-
-    def _do_setReferrer(self, account: Account, action: JsonObject) -> JsonObject:
-        account.referrer = action["code"]
-        return _ok()
-
-    def _do_agentSetAbstraction(self, account: Account, action: JsonObject) -> JsonObject:
-        account.abstraction = {"i": "disabled", "u": "unifiedAccount", "p": "portfolioMargin"}[action["abstraction"]]
-        return _ok()
-
-    def _do_userSetAbstraction(self, account: Account, action: JsonObject) -> JsonObject:
-        account.abstraction = action["abstraction"]
-        return _ok()
-
-    def _do_approveAgent(self, account: Account, action: JsonObject) -> JsonObject:
-        name, _, until = action.get("agentName", "").partition(" valid_until ")
-        address = action["agentAddress"].lower()
-        until_ms = None
-        if until:
-            until_ms = int(until) if until.isdecimal() else 0
-            if not self.now_ms < until_ms <= self.now_ms + _AGENT_DAYS * _DAY_MS:
-                raise _Refused("Agent valid_until already expired.")
-        replaced = [known for known, agent in account.agents.items() if agent.name == name]
-        if address != _ZERO:
-            if address in self.used_agents or address in self.ledger.accounts:
-                raise _Refused("Extra agent already used.")
-            named = sum(1 for agent in account.agents.values() if agent.name)
-            if name and not replaced and named >= 3:
-                raise _Refused("Too many extra agents for cumulative volume traded. Current limit is 3")
-        for known in replaced:
-            del account.agents[known], self.agents[known]
-        if address != _ZERO:
-            account.agents[address] = Agent(name, until_ms)
-            self.agents[address] = account
-            self.used_agents.add(address)
-        return _ok()
-
-    def _do_approveBuilderFee(self, account: Account, action: JsonObject) -> JsonObject:
-        text = action["maxFeeRate"]
-        try:
-            rate, exact = read_decimal(text.removesuffix("%"), 3)  # 0.001 % is a tenth of a basis point
-        except ValueError:
-            rate, exact = -1, False
-        if not text.endswith("%") or rate < 0 or not exact:
-            raise _Refused("Invalid builder fee rate.")
-        account.builders[action["builder"].lower()] = rate
-        return _ok()
-
-    def _own(self, address: str, of: Account) -> Account:
-        found = self.ledger.accounts.get(address)
-        if found is None or found.master != of.address or found.kind != "subAccount":
-            raise _Refused(f"Invalid sub-account transfer from {of.address} to {address}")
-        return found
-
-    def _pay(self, source: Account, from_what: str | Token, target: Account, to_what: str | Token, micro: int) -> None:
-        if isinstance(from_what, Token):
-            wei = micro * 10 ** (from_what.wei_decimals - PERP_DECIMALS)
-            enough = source.spot.get(from_what, 0) - source.held.get(from_what, 0) >= wei
-        else:
-            enough = self.ledger.free(source, from_what) >= micro
-        if micro <= 0 or not enough:
-            raise _Refused("Insufficient balance for withdrawal.")
-        self.ledger.move(source, from_what, target, to_what, micro)
-        self.touched[target] = None
-
-    def _micro(self, text: str) -> int:
-        micro, exact = read_decimal(text, PERP_DECIMALS)
-        if not exact or micro <= 0:
-            raise _Refused("Invalid amount.")
-        return micro
-
-    def _do_usdClassTransfer(self, account: Account, action: JsonObject) -> JsonObject:
-        amount, _, sub = action["amount"].partition(" subaccount:")
-        who = self._own(sub.lower(), account) if sub else account
-        source, target = ((USDC, "") if action["toPerp"] else ("", USDC))  # fmt: skip
-        try:
-            micro = self._micro(amount)
-        except ValueError:
-            raise _Refused("Invalid amount.") from None
-        self._pay(who, source, who, target, micro)
-        return _ok()
-
-    def _do_usdSend(self, account: Account, action: JsonObject) -> JsonObject:
-        self._pay(account, "", self.ledger.open(action["destination"].lower()), "", self._micro(action["amount"]))
-        return _ok()
-
-    def _do_withdraw3(self, account: Account, action: JsonObject) -> JsonObject:
-        micro = self._micro(action["amount"])
-        if self.ledger.free(account, "") < micro:
-            raise _Refused("Insufficient balance for withdrawal.")
-        self.ledger.pay_in(account, "", -micro)
-        return _ok()
-
-    def _token(self, name: str) -> Token:
-        for market in self.markets.values():
-            if market.base is not None and name in (f"{market.base.name}:{market.base.id}", market.base.name):
-                return market.base
-        if name in (f"{USDC.name}:{USDC.id}", USDC.name):
-            return USDC
-        raise _Refused("Invalid token")
-
-    def _send_token(self, account: Account, target: Account, token: Token, text: str) -> JsonObject:
-        wei, exact = read_decimal(text, token.wei_decimals)
-        if not exact or wei <= 0 or account.spot.get(token, 0) - account.held.get(token, 0) < wei:
-            raise _Refused("Insufficient balance for token transfer.")
-        self.ledger.credit(account, token, -wei)
-        self.ledger.credit(target, token, wei)
-        self.touched[target] = None
-        return _ok()
-
-    def _do_spotSend(self, account: Account, action: JsonObject) -> JsonObject:
-        target = self.ledger.open(action["destination"].lower())
-        return self._send_token(account, target, self._token(action["token"]), action["amount"])
-
-    def _do_sendAsset(self, account: Account, action: JsonObject) -> JsonObject:
-        if action["fromSubAccount"]:
-            account = self._own(action["fromSubAccount"].lower(), account)
-        target, token = self.ledger.open(action["destination"].lower()), self._token(action["token"])
-        places: list[str | Token] = []
-        for dex in (action["sourceDex"], action["destinationDex"]):
-            if dex != "spot" and dex not in dexs(self.markets):
-                raise _Refused("Invalid perp DEX")
-            places.append(token if dex == "spot" else dex)
-        if places == [token, token]:
-            return self._send_token(account, target, token, action["amount"])
-        if token is not USDC:
-            raise _Refused("Invalid token")
-        self._pay(account, places[0], target, places[1], self._micro(action["amount"]))
-        return _ok()
-
-    def _new_address(self, kind: str, of: Account) -> str:
-        return "0x" + hashlib.blake2b(f"{self._seed}:{kind}:{of.address}:{self._transactions}".encode(), digest_size=20).hexdigest()
-
-    def _do_createSubAccount(self, account: Account, action: JsonObject) -> JsonObject:
-        address = self._new_address("sub", account)
-        self.ledger.open(address, kind="subAccount", master=account.address, name=action["name"])
-        return _ok(address, "createSubAccount")
-
-    def _do_subAccountTransfer(self, account: Account, action: JsonObject) -> JsonObject:
-        sub = self._own(action["subAccountUser"], account)
-        source, target = (account, sub) if action["isDeposit"] else (sub, account)
-        self._pay(source, "", target, "", action["usd"])
-        return _ok()
-
-    def _do_createVault(self, account: Account, action: JsonObject) -> JsonObject:
-        usd = action["initialUsd"]
-        if usd < 100 * 10**PERP_DECIMALS or self.ledger.free(account, "") < usd:
-            raise _Refused("Insufficient balance to create vault")
-        address = self._new_address("vault", account)
-        vault = self.ledger.open(address, kind="vault", master=account.address, name=action["name"])
-        self._pay(account, "", vault, "", usd)
-        return _ok(address, "createVault")
-
-    def _do_vaultTransfer(self, account: Account, action: JsonObject) -> JsonObject:
-        vault = self.ledger.accounts.get(action["vaultAddress"])
-        if vault is None or vault.kind != "vault" or vault.master != account.address:
-            raise _Refused(f"Vault not registered: {action['vaultAddress']}")
-        source, target = (account, vault) if action["isDeposit"] else (vault, account)
-        self._pay(source, "", target, "", action["usd"])
-        return _ok()
+        return ok()
 
     # The venue's own traders, and a test's hand.
 

@@ -9,9 +9,10 @@ from typing import Any
 from . import markets, wire
 from .actions import Malformed
 from .candles import INTERVALS, Candles
-from .exchange import Exchange, Order
+from .exchange import Exchange
 from .ledger import Account, Fees, Fill
 from .markets import PERP_DECIMALS, decimal_text
+from .orders import Order
 from .wire import JsonObject
 
 __all__ = ["BAD_SHAPE", "InfoRefused", "aggregated_fills", "answer"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .markets import PERP_DECIMALS, USDC, Market, Token, decimal_text
 
 if TYPE_CHECKING:
-    from .exchange import Order
+    from .orders import Order
 
 __all__ = ["MAX_FILLS", "Account", "Agent", "Fees", "Fill", "Ledger", "Position"]
 
@@ -229,7 +229,9 @@ class Ledger:
     def bound(self, account: Account, dex: str) -> int:
         """Margin of everything cross: positions and resting orders."""
         coins = dict.fromkeys([*account.positions, *account.resting])
-        return sum(self.margin(account, market) for c in coins if (market := self.markets[c]).dex == dex and not market.is_spot)
+        return sum(
+            self.margin(account, market) for c in coins if (market := self.markets[c]).dex == dex and not market.is_spot
+        )
 
     def free(self, account: Account, dex: str) -> int:
         return self.value(account, dex) - self.bound(account, dex)

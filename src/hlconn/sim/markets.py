@@ -117,7 +117,8 @@ class Market:
 
     def tick_at(self, px: int) -> int:
         """The distance between valid prices near `px`: five significant figures, but integers always."""
-        return min(10 ** max(0, len(str(px)) - _FIGURES), 10**self.px_decimals)
+        tick: int = min(10 ** max(0, len(str(px)) - _FIGURES), 10**self.px_decimals)
+        return tick
 
     def is_valid_px(self, px: int) -> bool:
         return px > 0 and px % self.tick_at(px) == 0
@@ -133,13 +134,17 @@ class Market:
 
 
 USDC = Token("USDC", 0, 8, 8, "USD Coin")
-_PURR = Token("PURR", 1, 0, 5, None, {"address": "0x9b498c3c8a0b8cd8ba1d9851d40d186f1872b44e", "evm_extra_wei_decimals": 13})
+_PURR = Token(
+    "PURR", 1, 0, 5, None, {"address": "0x9b498c3c8a0b8cd8ba1d9851d40d186f1872b44e", "evm_extra_wei_decimals": 13}
+)
 _HFUN = Token("HFUN", 2, 2, 8, "HFUN")
 #: Names are not ASCII alone, positions are not indices, and nobody trades it.
 _ODD = Token("“P”🐱", 5, 0, 5, "“Purr” 🐱")
 
 
-def _perp(name: str, sz_decimals: int, home: str, max_leverage: int = 10, activity: float = 0.35, **more: Any) -> Market:
+def _perp(
+    name: str, sz_decimals: int, home: str, max_leverage: int = 10, activity: float = 0.35, **more: Any
+) -> Market:
     home_px, _ = read_decimal(home, PERP_DECIMALS - sz_decimals)
     return Market(name, 0, sz_decimals, home_px, max_leverage, activity, **more)
 
@@ -149,6 +154,7 @@ def _spot(name: str, index: int, base: Token, home: str, **more: Any) -> Market:
     return Market(name, 10_000 + index, base.sz_decimals, home_px, 1, base=base, **more)
 
 
+_ISOLATED = (("onlyIsolated", True), ("marginMode", "noCross"), ("growthMode", "enabled"))
 _EMPTY: JsonObject = {"activity": 0.0, "min_levels": 0, "max_levels": 0}
 _CATALOGUE = {
     market.name: market
@@ -165,9 +171,9 @@ _CATALOGUE = {
         _spot("@1", 1, _HFUN, "25"),
         # Its index is not its place in the list, and its token's is not either.
         _spot("@9", 9, _ODD, "0.002", **_EMPTY),
-        _perp("test:GOLD", 3, "2650", 5, dex="test", odd=(("onlyIsolated", True), ("marginMode", "noCross"), ("growthMode", "enabled"))),
+        _perp("test:GOLD", 3, "2650", 5, dex="test", odd=_ISOLATED),
     )
-}  # fmt: skip
+}
 
 DEFAULT_COINS = ("BTC", "ETH", "SOL", "kPEPE", "MATIC", "PURR/USDC", "@1", "@9", "test:GOLD")
 

@@ -86,7 +86,9 @@ class _Socket:
                 transport.write(_head(1, 2 * len(half)) + half)
                 transport.close()
             case "bad_frame":
-                transport.write(b"\xff\xff" + b"\0" * 14)  # reserved bits and opcode, and a mask that servers never send
+                transport.write(
+                    b"\xff\xff" + b"\0" * 14
+                )  # reserved bits and opcode, and a mask that servers never send
 
 
 class Server:
@@ -150,7 +152,12 @@ class Server:
         except orjson.JSONDecodeError:
             return _text(HTTPStatus.BAD_REQUEST, "Failed to parse the request body as JSON")
         answered: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
-        self._host.request(request.path, payload, lambda answer: answered.done() or answered.set_result(answer))
+
+        def reply(answer: Answer | None) -> None:
+            if not answered.done():  # the client may be gone
+                answered.set_result(answer)
+
+        self._host.request(request.path, payload, reply)
         answer = await answered
         if answer is None:  # never: what a client sees of that is a connection that ends
             if request.transport is not None:

@@ -10,7 +10,7 @@ from bisect import insort
 from functools import lru_cache
 from typing import Any
 
-import msgpack
+import msgpack  # type: ignore[import-untyped]
 from coincurve import PublicKey
 from Crypto.Hash import keccak as _keccak
 

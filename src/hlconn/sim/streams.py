@@ -13,10 +13,11 @@ import orjson
 from . import markets, wire
 from .actions import Malformed
 from .candles import Candles
-from .exchange import Block, Exchange
+from .exchange import Exchange
 from .faults import Fault, Faults
 from .info import InfoRefused, aggregated_fills, answer
 from .ledger import Account, Fill
+from .orders import Block
 from .wire import Topic
 
 __all__ = ["Answer", "Host", "Pipe", "Session", "Stats", "Streams", "Transport"]

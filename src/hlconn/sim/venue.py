@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -25,11 +26,12 @@ from . import info, markets, wire
 from .actions import Malformed, read_envelope
 from .background import Background
 from .candles import Candles
-from .exchange import Block, Envelope, Exchange, Order, Rules
+from .exchange import Envelope, Exchange, Rules
 from .faults import Fault, Faults
 from .ledger import Account, Agent, Fill
 from .markets import DEFAULT_COINS, PERP_DECIMALS, USDC, Market, Token, markets_named, read_decimal
 from .matching import HiddenBook
+from .orders import Block, Order
 from .server import Server
 from .signing import address_of, keccak
 from .streams import Answer, Pipe, Session, Stats, Streams, Transport
@@ -329,7 +331,9 @@ class Venue:
             pool, self._pool = self._pool, []
             self._made = self._make_block(sorted(pool, key=_rank), self._background)
 
-    def _make_block(self, pool: list[_Pending], background: Background | None, act: Callable[[], object] | None = None) -> Block:
+    def _make_block(
+        self, pool: list[_Pending], background: Background | None, act: Callable[[], object] | None = None
+    ) -> Block:
         exchange = self.exchange
         time_ms = max(int(self.now_ms()) + self._skew_ms, exchange.block.time_ms + 1)
         exchange.begin(time_ms)
@@ -376,11 +380,10 @@ class Venue:
         if struck := self.faults.strikes("http_status", now_ms, kind):
             reply((struck.status, None if struck.status == HTTPStatus.TOO_MANY_REQUESTS else struck.body))
             return
-        for fault, body in (("http_empty", b""), ("http_null", b"null")):
-            if self.faults.strikes(fault, now_ms, kind):
-                answer: Answer = (HTTPStatus.OK, body)
-                inner, reply = reply, lambda _: inner(answer)
-                break
+        if self.faults.strikes("http_empty", now_ms, kind):
+            reply = _instead(b"", reply)
+        elif self.faults.strikes("http_null", now_ms, kind):
+            reply = _instead(b"null", reply)
         if kind == "exchange":
             self.submit(payload, reply)
         elif (forced := self._forced("info")) is not None:
@@ -560,18 +563,19 @@ class Venue:
         if not market.is_valid_px(price):
             raise ConfigError(f"{px} is not on the grid of {coin}")
         placed: list[Order | None] = []
-        self._make_block([], None, lambda: placed.append(self.exchange.quote(self._outsider, market, side == "B", price, lots)))
+        self._make_block(
+            [], None, lambda: placed.append(self.exchange.quote(self._outsider, market, side == "B", price, lots))
+        )
         if placed[0] is None:
             raise ConfigError(f"{px} would trade at once: use cross()")
         return placed[0].oid
 
     def withdraw(self, oid: int) -> None:
         """Take an outsider's order back, if it still rests."""
-        for book in self.exchange.books.values():
-            order = book.orders.get(oid)
-            if order is not None and order.account is self._outsider:
-                self._make_block([], None, lambda: self.exchange.finish(order, "canceled"))
-                return
+        found = [order for book in self.exchange.books.values() if (order := book.orders.get(oid)) is not None]
+        for order in found:
+            if order.account is self._outsider:
+                self._make_block([], None, partial(self.exchange.finish, order, "canceled"))
 
     def cross(self, coin: str, side: Literal["B", "A"], sz: float | str, px: float | str | None = None) -> str:
         """An outsider takes up to `sz` from the other side, at `px` or better; returns how much was traded.
@@ -581,7 +585,9 @@ class Venue:
         market = self._market(coin)
         limit = _amount(px, market.px_decimals) if px is not None else 1 << 62 if side == "B" else 1
         lots, traded = _amount(sz, market.sz_decimals), []
-        self._make_block([], None, lambda: traded.append(self.exchange.take(self._outsider, market, side == "B", limit, lots)))
+        self._make_block(
+            [], None, lambda: traded.append(self.exchange.take(self._outsider, market, side == "B", limit, lots))
+        )
         return market.sz_text(traded[0])
 
     def set_mark(self, coin: str, px: float | str) -> None:
@@ -604,6 +610,11 @@ class Venue:
         if self._background is not None:
             self._background.drop(coin)
         self._make_block([], None, lambda: self.exchange.delist(coin))
+
+
+def _instead(body: bytes, reply: Callable[[Answer | None], object]) -> Callable[[Answer | None], object]:
+    """A reply that sends this, whatever the answer is."""
+    return lambda answer: reply((HTTPStatus.OK, body))
 
 
 def _amount(value: float | str, decimals: int) -> int:

@@ -17,10 +17,11 @@ import orjson
 
 from .actions import Malformed
 from .candles import INTERVALS
-from .exchange import Exchange, Trade
+from .exchange import Exchange
 from .ledger import Account, Position
 from .markets import PERP_DECIMALS, USDC, Market, decimal_text
 from .matching import HiddenBook, Level
+from .orders import Trade
 
 __all__ = [
     "Encoder",
