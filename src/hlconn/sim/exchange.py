@@ -135,10 +135,15 @@ class Exchange:
         self._marked: set[str] = set()
         self._versions = dict.fromkeys(markets, 0)
         self._moved: dict[Account, set[str]] = {}
-        self.block = Block(0, start_ms, {name: book.freeze() for name, book in self.books.items()}, {}, frozenset())
-        self.history[start_ms] = self.block
+        self.open()
 
     # Blocks.
+
+    def open(self) -> None:
+        """Make the first block, of what is in the books before anything has happened. Not after `begin`."""
+        self.block = Block(0, self.now_ms, {name: book.freeze() for name, book in self.books.items()}, {}, frozenset())
+        self.history[self.now_ms] = self.block
+        self._versions = {name: book.version for name, book in self.books.items()}
 
     def begin(self, now_ms: int) -> None:
         """Start a block at this time, which must be later than the last one's."""

@@ -164,6 +164,7 @@ class Venue:
         self._paused = False
         self._made: Block | None = None
         self._background = Background(self.exchange, seed) if traders else None
+        self.exchange.open()
         self._outsider = self.exchange.ledger.open("0x" + "05" * 20, is_house=True)
         self._tick_due_ms = start_ms + self._rng.randint(*block_ms)
         self._at(self._tick_due_ms, self._tick)
