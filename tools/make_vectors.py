@@ -1,7 +1,4 @@
-"""Make tests/vectors/sdk.json with the official SDK, in a virtual environment of its own.
-
-`make sdk` calls it with --venv-only: then the tests compare with the SDK itself, on random actions.
-"""
+"""Make tests/vectors/sdk.json with the official SDK, in a virtual environment of its own."""
 
 from __future__ import annotations
 
@@ -87,11 +84,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", type=Path, help="an interpreter that has the SDK, instead of making one")
     parser.add_argument("--venv", type=Path, default=VENV, help="where to make it (default: %(default)s)")
-    parser.add_argument("--venv-only", action="store_true", help="make the environment and stop")
     args = parser.parse_args()
     python = args.python or make_venv("sdk", args.venv)
-    if args.venv_only:
-        return
     oracle = Oracle(python)
     made = vectors(oracle)
     oracle.close()

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,8 @@ from typing import Any
 import pytest
 from client_venvs import BUILD, python_of
 
-from hlconn.sim import Venue
+from hlconn import Signer
+from hlconn.sim import Party, Venue
 
 DRIVERS = Path(__file__).resolve().parent / "foreign"
 TIMEOUT_S = 10.0
@@ -53,12 +55,32 @@ WORDS = {
 }
 
 
-def order_wire(asset: int, px: str, sz: str, tif: str = "Gtc") -> dict[str, Any]:
-    return {"a": asset, "b": True, "p": px, "s": sz, "r": False, "t": {"limit": {"tif": tif}}}
+def order_action(asset: int, px: str, sz: str, kind: Any = GTC, **more: Any) -> dict[str, Any]:
+    order = {"a": asset, "b": True, "p": px, "s": sz, "r": False, "t": kind, **more}
+    return {"type": "order", "orders": [order], "grouping": "na"}
 
 
-def order_action(asset: int, px: str, sz: str) -> dict[str, Any]:
-    return {"type": "order", "orders": [order_wire(asset, px, sz)], "grouping": "na"}
+GOOD = order_action(0, "90000", "0.01")
+MISTAKEN = {
+    "tick": order_action(0, "90000.5", "0.01"),
+    "lot": order_action(0, "90000", "0.0123456"),
+    "zero size": order_action(0, "90000", "0"),
+    "minimum value": order_action(0, "90000", "0.0001"),
+    "minimum value of spot": order_action(10_000, "0.2", "20"),
+    "post-only": order_action(0, "120000", "0.01", ALO),
+    "reduce-only": order_action(0, "90000", "0.01", r=True),
+    "ioc": order_action(0, "90000", "0.01", IOC),
+    "margin": order_action(0, "90000", "50"),
+    "spot balance": order_action(10_000, "0.25", "1000", b=False),
+    "trigger": order_action(
+        0, "90000", "0.01", {"trigger": {"isMarket": True, "triggerPx": "120000", "tpsl": "sl"}}, b=False
+    ),
+    "far": order_action(0, "1000", "0.01"),
+    "delisted": order_action(4, "0.4", "100"),
+    "unknown asset": order_action(19_999, "1", "100"),
+    "unknown order": {"type": "cancel", "cancels": [{"a": 0, "o": 1}]},
+    "modify": {"type": "batchModify", "modifies": [{"oid": 1, "order": GOOD["orders"][0]}]},
+}
 
 
 def now_ms() -> int:
@@ -147,13 +169,14 @@ def box() -> Iterator[Box]:
 def sdk_process(box: Box) -> Iterator[Client]:
     client = Client(box, "sdk")
     yield client
-    assert client.close() == ""
+    # What it says of messages that it cannot place, and its WebSocket library of a callback that failed.
+    assert not re.search(r"unexpected subscription|error from callback", client.close())
 
 
 class Sdk:
     """A new account, and the SDK trading for it."""
 
-    def __init__(self, client: Client, account: Any) -> None:
+    def __init__(self, client: Client, account: Party) -> None:
         self.client, self.account, self.box = client, account, client.box
         self.start(account.key)
 
@@ -303,6 +326,17 @@ class TestSdk:
         assert (listed["orderType"], listed["triggerCondition"]) == ("Stop Market", "Price below 90000")
         assert entries(sdk.exchange("cancel", "BTC", oid), "cancel") == ["success"]
 
+    def test_a_trigger_order_fires_at_the_mark_price(self, sdk: Sdk) -> None:
+        sdk.listen("orderUpdates", user=sdk.account.address)
+        entries(sdk.exchange("market_open", "ETH", True, 0.5))
+        stop = {"trigger": {"triggerPx": 3000, "isMarket": True, "tpsl": "sl"}}
+        oid = sdk.order("ETH", False, 0.5, 2700, stop, reduce_only=True)["resting"]["oid"]
+        sdk.box.run(lambda venue: venue.set_mark("ETH", 2999))
+        updates = sdk.client.delivered("orderUpdates", lambda got: got[-1][-1]["status"] == "filled" and len(got) > 2)
+        told = [update["status"] for message in updates for update in message if update["order"]["oid"] == oid]
+        assert told == ["open", "triggered", "filled"]
+        assert sdk.position("ETH") is None
+
     def test_the_children_of_an_order_come_with_its_fill(self, sdk: Sdk) -> None:
         def leg(is_buy: bool, px: float, kind: Any, reduce_only: bool) -> dict[str, Any]:
             more = {"coin": "BTC", "sz": 0.01, "reduce_only": reduce_only}
@@ -327,10 +361,10 @@ class TestSdk:
     def test_a_resting_order_is_filled_and_everyone_is_told(self, sdk: Sdk) -> None:
         user = sdk.account.address
         sdk.listen("orderUpdates", "userFills", "userEvents", user=user)
-        bid, _ = sdk.bbo("BTC")
-        oid = sdk.order("BTC", True, 0.01, bid, ALO, cloid=CLOID)["resting"]["oid"]
+        px = round(sdk.bbo("BTC")[0] * 0.999)
+        oid = sdk.order("BTC", True, 0.01, px, ALO, cloid=CLOID)["resting"]["oid"]
         sdk.client.delivered("orderUpdates", lambda got: [u["status"] for us in got for u in us] == ["open"])
-        sdk.box.run(lambda venue: venue.cross("BTC", "A", sz="100"))
+        sdk.box.run(lambda venue: venue.cross("BTC", "A", sz=1_000, px=px))
         updates = sdk.client.delivered("orderUpdates", lambda got: got[-1][-1]["status"] == "filled")
         last = updates[-1][-1]["order"]
         assert (last["oid"], last["cloid"], last["sz"], last["origSz"]) == (oid, CLOID, "0.0", "0.01")
@@ -339,13 +373,8 @@ class TestSdk:
         [fill] = [fill for message in fills for fill in message["fills"]]
         wanted = {"coin": "BTC", "oid": oid, "cloid": CLOID, "side": "B", "sz": "0.01", "crossed": False}
         assert {key: fill[key] for key in wanted} == wanted
-        assert (fill["dir"], fill["startPosition"], fill["closedPnl"], fill["feeToken"]) == (
-            "Open Long",
-            "0.0",
-            "0.0",
-            "USDC",
-        )
-        assert float(fill["px"]) == bid
+        wanted = {"px": f"{px}.0", "dir": "Open Long", "startPosition": "0.0", "closedPnl": "0.0", "feeToken": "USDC"}
+        assert {key: fill[key] for key in wanted} == wanted
         events = sdk.client.delivered("user", lambda got: any("fills" in event for event in got))
         assert [f["tid"] for event in events for f in event.get("fills", [])] == [fill["tid"]]
         assert sdk.info("user_fills", user) == [fill]
@@ -498,7 +527,7 @@ class TestSdk:
     def test_a_nonce_is_good_once(self, sdk: Sdk) -> None:
         """The SDK's order() takes the clock for a nonce: what follows is its sign_l1_action and post."""
         nonce = now_ms()
-        assert "resting" in entries(sdk.client("signed", order_action(0, "90000", "0.01"), nonce))[0]
+        assert "resting" in entries(sdk.client("signed", GOOD, nonce))[0]
         found = re.fullmatch(WORDS["duplicate nonce"], words(sdk.client("signed", {"type": "noop"}, nonce)))
         assert found is not None
         assert int(found[1]) == nonce
@@ -506,16 +535,15 @@ class TestSdk:
     def test_the_vault_that_is_signed_is_the_vault_that_is_sent(self, sdk: Sdk) -> None:
         """Signed for a vault, sent for none, and the other way round: the venue recovers somebody else."""
         vault = "0x" + "22" * 20
-        action = order_action(0, "90000", "0.01")
         for signed, sent in ((vault, None), (None, vault)):
-            answer = sdk.client("signed", action, now_ms(), sign_vault=signed, vaultAddress=sent)
+            answer = sdk.client("signed", GOOD, now_ms(), sign_vault=signed, vaultAddress=sent)
             found = re.fullmatch(WORDS["unknown wallet"], words(answer))
             assert found is not None
             assert found[1] != sdk.account.address
 
     def test_an_asset_that_is_not_listed_is_refused(self, sdk: Sdk) -> None:
         """The SDK knows no such name: what follows is its sign_l1_action and post."""
-        answer = sdk.client("signed", order_action(19_999, "1", "100"), now_ms())
+        answer = sdk.client("signed", MISTAKEN["unknown asset"], now_ms())
         assert re.fullmatch(WORDS["unknown asset"], words(answer))
 
     def test_what_is_no_action_is_refused_with_a_status(self, sdk: Sdk) -> None:
@@ -538,7 +566,7 @@ def ccxt_process(box: Box) -> Iterator[Client]:
 class Ccxt:
     """A new account, and ccxt trading for it."""
 
-    def __init__(self, client: Client, account: Any) -> None:
+    def __init__(self, client: Client, account: Party) -> None:
         self.client, self.account, self.box = client, account, client.box
         self.start(account.key)
 
@@ -577,9 +605,7 @@ class TestCcxt:
         ids = {symbol: markets[symbol]["baseId"] for symbol in (BTC, KPEPE, PURR, HFUN, GOLD)}
         assert ids == {BTC: "0", KPEPE: "3", PURR: "10000", HFUN: "10001", GOLD: "110000"}
         assert [symbol for symbol, market in markets.items() if not market["active"]] == ["MATIC/USDC:USDC"]
-        assert markets[BTC]["precision"] == {"amount": 1e-05, "price": 1.0, "base": None, "quote": None} | {
-            key: markets[BTC]["precision"][key] for key in ("base", "quote") if key in markets[BTC]["precision"]
-        }
+        assert (markets[BTC]["precision"]["amount"], markets[BTC]["precision"]["price"]) == (1e-05, 1.0)
 
     @pytest.mark.parametrize("symbol", [BTC, KPEPE, PURR, HFUN, GOLD])
     def test_books_are_there_and_not_crossed(self, ccxt: Ccxt, symbol: str) -> None:
@@ -660,19 +686,20 @@ class TestCcxt:
         ccxt("load_markets")
         ccxt.watch("watch_orders", BTC)
         ccxt.watch("watch_my_trades", BTC)
-        bid, _ = ccxt.bbo(BTC)
-        made = ccxt.create(BTC, "limit", "buy", 0.01, bid, postOnly=True)["id"]
+        px = round(ccxt.bbo(BTC)[0] * 0.999)
+        made = ccxt.create(BTC, "limit", "buy", 0.01, px, postOnly=True)["id"]
         ccxt.client.delivered("watch_orders", lambda got: got[-1][-1]["id"] == made)
-        ccxt.box.run(lambda venue: venue.cross("BTC", "A", sz="100"))
+        ccxt.box.run(lambda venue: venue.cross("BTC", "A", sz=1_000, px=px))
         updates = ccxt.client.delivered("watch_orders", lambda got: got[-1][-1]["status"] == "closed")
         assert (updates[-1][-1]["id"], updates[-1][-1]["remaining"]) == (made, 0.0)
         [[trade]] = ccxt.client.delivered("watch_my_trades", len)
-        assert (trade["order"], trade["side"], trade["amount"], trade["price"]) == (made, "buy", 0.01, bid)
+        assert (trade["order"], trade["side"], trade["amount"], trade["price"]) == (made, "buy", 0.01, px)
         [fetched] = ccxt("fetch_my_trades", BTC)
         assert (fetched["id"], fetched["takerOrMaker"]) == (trade["id"], "maker")
         assert fetched["fee"]["currency"] == "USDC"
+        assert float(fetched["info"]["builderFee"]) > 0  # of ccxt's own builder, approved and sent unasked
         [position] = ccxt("fetch_positions", [BTC])
-        assert (position["side"], position["contracts"], position["entryPrice"]) == ("long", 0.01, bid)
+        assert (position["side"], position["contracts"], position["entryPrice"]) == ("long", 0.01, px)
         [closed] = ccxt("fetch_closed_orders", BTC)
         assert closed["id"] == made
 
@@ -725,15 +752,15 @@ class TestCcxt:
         with pytest.raises(Refused, match=re.escape(NOT_FOUND)):
             ccxt("cancel_order_ws", second, BTC)
 
-    def test_a_master_trades_for_its_sub_account(self, ccxt: Ccxt) -> None:
-        """ccxt sends vaultAddress without its 0x."""
+    def test_an_agent_trades_for_a_sub_account(self, ccxt: Ccxt) -> None:
+        """ccxt sends vaultAddress without its 0x, and orders without its builder where it could not approve one."""
+        sub = ccxt.box.run(lambda venue: venue.sub_account(ccxt.account, usdc=1))
         ccxt("load_markets")
-        made = ccxt("create_sub_account", "second")
-        sub = made["response"]["data"]
-        ccxt("transfer", "USDC", 1_000, "swap", sub)
+        assert ccxt("transfer", "USDC", 1_000, "main", sub)["status"] == "ok"
+        ccxt.start(ccxt.box.run(lambda venue: venue.agent(ccxt.account)).key)
         order = ccxt.create(BTC, "limit", "buy", 0.01, 90000, vaultAddress=sub)["id"]
         assert ccxt.open_ids() == []
-        assert [o["id"] for o in ccxt("fetch_open_orders", BTC, None, None, {"user": sub})] == [order]
+        assert [made["id"] for made in ccxt("fetch_open_orders", BTC, None, None, {"user": sub})] == [order]
 
     @pytest.mark.parametrize(
         ("mistake", "kind", "args", "params"),
@@ -758,21 +785,20 @@ class TestCcxt:
             ccxt.create(*args, **params)
 
     @pytest.mark.parametrize(
-        ("mistake", "kind", "action"),
+        ("mistake", "kind"),
         [
-            ("tick", "InvalidOrder", order_action(0, "90000.5", "0.01")),
-            ("lot", "InvalidOrder", order_action(0, "90000", "0.0123456")),
-            ("zero size", "InvalidOrder", order_action(0, "90000", "0")),
-            ("unknown asset", "ExchangeError", order_action(19_999, "1", "100")),
-            ("unknown order", "OrderNotFound", {"type": "cancel", "cancels": [{"a": 0, "o": 1}]}),
+            ("tick", "InvalidOrder"),
+            ("lot", "InvalidOrder"),
+            ("zero size", "InvalidOrder"),
+            ("unknown asset", "ExchangeError"),
+            ("unknown order", "OrderNotFound"),
+            ("modify", "ExchangeError"),
         ],
     )
-    def test_what_ccxt_would_round_is_refused_in_the_venues_words(
-        self, ccxt: Ccxt, mistake: str, kind: str, action: dict[str, Any]
-    ) -> None:
+    def test_what_ccxt_would_round_is_refused_in_the_venues_words(self, ccxt: Ccxt, mistake: str, kind: str) -> None:
         """create_order rounds to the grid: what follows is ccxt's sign_l1_action and private_post_exchange."""
         with pytest.raises(Refused, match=rf'^{kind}: hyperliquid .*"{WORDS[mistake]}"'):
-            ccxt.client("signed", action, now_ms())
+            ccxt.client("signed", MISTAKEN[mistake], now_ms())
 
     def test_a_stranger_is_refused(self, ccxt: Ccxt) -> None:
         ccxt("load_markets")
@@ -782,12 +808,71 @@ class TestCcxt:
 
     def test_nonces_expiry_and_the_vault_byte_count(self, ccxt: Ccxt) -> None:
         """create_order takes the clock for a nonce: what follows is sign_l1_action and private_post_exchange."""
-        nonce, action, vault = now_ms(), order_action(0, "90000", "0.01"), "22" * 20
-        assert ccxt.client("signed", action, nonce)["status"] == "ok"
+        nonce = now_ms()
+        assert ccxt.client("signed", GOOD, nonce)["status"] == "ok"
         for mistake, call in {
             "duplicate nonce": ({"type": "noop"}, nonce, None, {}),
-            "expired": (action, nonce + 1, None, {"expiresAfter": nonce - 1_000}),
-            "unknown wallet": (action, nonce + 2, vault, {}),
+            "expired": (GOOD, nonce + 1, None, {"expiresAfter": nonce - 1_000}),
+            "unknown wallet": (GOOD, nonce + 2, "22" * 20, {}),
         }.items():
             with pytest.raises(Refused, match=f'hyperliquid .*"{WORDS[mistake]}"'):
                 ccxt.client("signed", *call[:3], **call[3])
+
+
+# Ours
+
+
+class Raw:
+    """A new account, and our signer with an HTTP client that is not ours."""
+
+    def __init__(self, box: Box) -> None:
+        self.box, self.account = box, box.run(lambda venue: venue.account(usdc=10_000, spot={"PURR": 100}))
+        self.signer = Signer(self.account.key, "local")
+        self.nonces = itertools.count(now_ms())
+
+    def post(self, payload: bytes) -> Any:
+        request = urllib.request.Request(
+            f"{self.box.venue.url}/exchange", payload, {"Content-Type": "application/json"}
+        )
+
+        def send() -> Any:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                return json.load(response)
+
+        return self.box.runner.run(asyncio.to_thread(send))
+
+    def refused(self, action: dict[str, Any], signer: Signer | None = None, **options: Any) -> str:
+        """The words, where the action was refused. options: of `sign`."""
+        return words(self.post((signer or self.signer).sign(action, next(self.nonces), **options).payload))
+
+
+@pytest.fixture
+def raw(box: Box) -> Raw:
+    return Raw(box)
+
+
+class TestRaw:
+    @pytest.mark.parametrize("mistake", MISTAKEN)
+    def test_a_mistaken_action_is_refused_in_the_same_words(self, raw: Raw, mistake: str) -> None:
+        assert re.fullmatch(WORDS[mistake], raw.refused(MISTAKEN[mistake]))
+
+    def test_what_is_wrong_around_an_action_is_told_in_the_same_words(self, raw: Raw) -> None:
+        vault, late = "0x" + "22" * 20, now_ms() - 1_000
+        assert re.fullmatch(WORDS["expired"], raw.refused(GOOD, expires_after=late))
+        assert re.fullmatch(WORDS["unknown vault"], raw.refused(GOOD, vault=vault))
+        stranger = Signer("5a" * 32, "local")
+        found = re.fullmatch(WORDS["unknown wallet"], raw.refused(GOOD, stranger))
+        assert found is not None
+        assert found[1] == stranger.address
+
+    def test_a_nonce_is_good_once(self, raw: Raw) -> None:
+        payload = raw.signer.sign(GOOD, now_ms()).payload
+        assert "resting" in entries(raw.post(payload))[0]
+        assert re.fullmatch(WORDS["duplicate nonce"], words(raw.post(payload)))
+
+    def test_the_vault_that_is_signed_is_the_vault_that_is_sent(self, raw: Raw) -> None:
+        signed = json.loads(raw.signer.sign(GOOD, now_ms(), vault="0x" + "22" * 20).payload)
+        del signed["vaultAddress"]
+        found = re.fullmatch(WORDS["unknown wallet"], words(raw.post(json.dumps(signed).encode())))
+        assert found is not None
+        assert found[1] != raw.account.address

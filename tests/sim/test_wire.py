@@ -7,12 +7,11 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import pytest
 
-from hlconn.sim import wire
-from hlconn.sim.coins import Coin, coins_named
-from hlconn.sim.market import HiddenBook, Level, Market, Trade
+from hlconn.sim import HiddenBook, Level, Trade, Venue, wire
+from hlconn.sim.markets import Market, markets_named
 
-(BTC, SOL) = coins_named(("BTC", "SOL"))
-BOOK = HiddenBook((Level(128_50, 36_93, 2), Level(128_49, 5, 1)), (Level(128_54, 18_70, 2),))
+BTC, SOL = markets_named(("BTC", "SOL")).values()
+BOOK = HiddenBook((Level(128_5000, 36_93, 2), Level(128_4900, 5, 1)), (Level(128_5400, 18_70, 2),))
 
 
 def test_messages_are_spelled_as_in_captures() -> None:
@@ -28,7 +27,7 @@ def test_messages_are_spelled_as_in_captures() -> None:
         b'{"channel":"l2Book","data":{"coin":"SOL","time":1,"levels":[[{"px":"128.5","sz":"36.93","n":2},'
         b'{"px":"128.49","sz":"0.05","n":1}],[{"px":"128.54","sz":"18.7","n":2}]],"fast":true}}'
     )
-    fill = Trade("A", 128_50, 42, 7, "0xab", 867891549538215, "0x01", "0x02")
+    fill = Trade("A", 128_5000, 42, 7, "0xab", 867891549538215, "0x01", "0x02")
     assert encode("trades", wire.trades(SOL, [fill])) == (
         b'{"channel":"trades","data":[{"coin":"SOL","side":"A","px":"128.5","sz":"0.42","time":7,"hash":"0xab",'
         b'"tid":867891549538215,"users":["0x01","0x02"]}]}'
@@ -37,33 +36,33 @@ def test_messages_are_spelled_as_in_captures() -> None:
 
 
 def aggregated_by_decimal(
-    levels: Iterable[Level], coin: Coin, n_sig_figs: int, mantissa: int, rounding: str
+    levels: Iterable[Level], market: Market, n_sig_figs: int, mantissa: int, rounding: str
 ) -> list[tuple[Decimal, Decimal, int]]:
     sizes: defaultdict[Decimal, Decimal] = defaultdict(Decimal)
     orders: defaultdict[Decimal, int] = defaultdict(int)
     for level in levels:
-        px = Decimal(coin.px_text(level.tick))
+        px = Decimal(market.px_text(level.px))
         step = mantissa * Decimal(10) ** (px.adjusted() + 1 - n_sig_figs)
         bucket = (px / step).to_integral_value(rounding) * step
-        sizes[bucket] += Decimal(coin.sz_text(level.lots))
+        sizes[bucket] += Decimal(market.sz_text(level.sz))
         orders[bucket] += level.n
     best_first = sorted(sizes, reverse=rounding == ROUND_FLOOR)[:20]
     return [(px, sizes[px], orders[px]) for px in best_first]
 
 
 @pytest.mark.parametrize(("n_sig_figs", "mantissa"), [(2, None), (3, None), (4, None), (5, None), (5, 2), (5, 5)])
-@pytest.mark.parametrize("name", ["BTC", "ETH", "SOL", "kPEPE"])
+@pytest.mark.parametrize("name", ["BTC", "ETH", "SOL", "kPEPE", "PURR/USDC", "@1", "test:GOLD"])
 def test_aggregation_rounds_bids_down_and_asks_up(name: str, n_sig_figs: int, mantissa: int | None) -> None:
-    market = Market((name,))
+    venue = Venue(stepped=True, coins=(name,))
     for _ in range(20):
-        market.step()
-    coin, book = market.coins[name], market.block.books[name]
-    message = wire.l2_book(coin, 1, book, n_sig_figs, mantissa)
+        venue.block()
+    market, book = venue.exchange.markets[name], venue.history.book(name)
+    message = wire.l2_book(market, 1, book, n_sig_figs, mantissa)
     for levels, sent, rounding in zip(book, message["levels"], (ROUND_FLOOR, ROUND_CEILING), strict=True):
         got = [(Decimal(level["px"]), Decimal(level["sz"]), level["n"]) for level in sent]
-        assert got == aggregated_by_decimal(levels, coin, n_sig_figs, mantissa or 1, rounding)
+        assert got == aggregated_by_decimal(levels, market, n_sig_figs, mantissa or 1, rounding)
     bid, ask = book.bids[0], book.asks[0]
-    assert Decimal(message["spread"]) == Decimal(coin.px_text(ask.tick)) - Decimal(coin.px_text(bid.tick))
+    assert Decimal(message["spread"]) == Decimal(market.px_text(ask.px)) - Decimal(market.px_text(bid.px))
 
 
 def test_an_aggregated_book_with_an_empty_side_has_no_spread() -> None:

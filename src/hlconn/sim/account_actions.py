@@ -157,7 +157,7 @@ def _micro(exchange: Exchange, text: str) -> int:
 
 def _usd_class_transfer(exchange: Exchange, account: Account, action: JsonObject) -> JsonObject:
     amount, _, sub = action["amount"].partition(" subaccount:")
-    who = _own(exchange, sub.lower(), account) if sub else account
+    who = _own(exchange, "0x" + sub.lower().removeprefix("0x"), account) if sub else account
     source, target = ((USDC, "") if action["toPerp"] else ("", USDC))  # fmt: skip
     try:
         micro = _micro(exchange, amount)

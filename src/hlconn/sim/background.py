@@ -184,7 +184,7 @@ class _Coin:
     def drop(self, side: _Side, key: int) -> None:
         for order in side.pop(key):
             if order.rests:
-                self.exchange.finish(order, "canceled")
+                self.exchange.unquote(order)
 
     def keep_depth(self, row: int, at_least: int) -> None:
         side = self.sides[row]

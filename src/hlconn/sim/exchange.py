@@ -10,7 +10,7 @@ import hashlib
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -133,6 +133,7 @@ class Exchange:
         self._hash = ""
         self._block_trades: dict[str, list[Trade]] = {}
         self._marked: set[str] = set()
+        self._armed: set[str] = set()  # coins with triggers that have not been compared with the mark price yet
         self._versions = dict.fromkeys(markets, 0)
         self._moved: dict[Account, set[str]] = {}
         self.open()
@@ -160,7 +161,8 @@ class Exchange:
                 day = self.now_ms // _DAY_MS
                 account.scheduled_cancels = {day: account.scheduled_cancels.get(day, 0) + 1}
                 for order in list(account.orders.values()):
-                    self.finish(order, "scheduledCancel")
+                    if order.is_open:  # a child went with its parent
+                        self.finish(order, "scheduledCancel")
         self._fire_triggers()
         before, books, changed = self.block, dict(self.block.books), []
         for name, book in self.books.items():
@@ -300,7 +302,9 @@ class Exchange:
         paid_to = None
         if builder is not None:
             paid_to = (builder["b"], builder["f"])
-            if account.builders.get(builder["b"], -1) < builder["f"]:
+            # A sub-account is its master's; a vault's depositors have approved nothing.
+            approved_by = self.ledger.accounts[account.master] if account.kind == "subAccount" and account.master else account
+            if approved_by.builders.get(builder["b"], -1) < builder["f"]:
                 return ok({"statuses": [{"error": "Builder fee has not been approved."}]}, "order")
         try:
             if not wires:
@@ -467,15 +471,12 @@ class Exchange:
             self._enter(order)
             if not got or self.rules.partial_gtc_answer == "resting":
                 return {"resting": self._named(order)}
-        else:
-            order.status, order.status_ms = "filled", self.now_ms
-            self._ended(order)
         average = (2 * ntl + got) // (2 * got)
         market = order.market
         return {"filled": {"totalSz": market.sz_text(got), "avgPx": market.px_text(average), **self._named(order)}}
 
     def _match(self, order: Order) -> int:
-        """Trade with what the book holds; returns the notional."""
+        """Trade with what the book holds, and end an order that is filled; returns the notional."""
         market, taker = order.market, order.account
         book = self.books[market.name]
         ntl = 0
@@ -499,6 +500,9 @@ class Exchange:
             self._filled(order, maker, maker.px, sz)
 
         book.match(order.is_buy, order.px, order.sz, allowed, filled)
+        if order.sz == 0:
+            order.status, order.status_ms = "filled", self.now_ms
+            self._ended(order)
         self._after_trades()
         return ntl
 
@@ -555,8 +559,12 @@ class Exchange:
             if not order.account.is_house:
                 self.ledger.hold(order.account, order, order.sz)
         elif not waits:
-            self.triggers[order.market.name][order.oid] = order
+            self._arm(order)
         self._tell(order)
+
+    def _arm(self, order: Order) -> None:
+        self.triggers[order.market.name][order.oid] = order
+        self._armed.add(order.market.name)
 
     def finish(self, order: Order, status: str) -> None:
         """End an order that rests, for a reason that is the venue's word."""
@@ -580,7 +588,7 @@ class Exchange:
             if not child.rests:
                 continue
             if order.status == "filled":
-                self.triggers[child.market.name][child.oid] = child
+                self._arm(child)
             else:
                 self.finish(child, "canceled")
         if order.status == "filled" and order.parent is not None:
@@ -603,23 +611,25 @@ class Exchange:
             return None
         return order if asset is None or order.market.asset == asset else None
 
-    def _cancel(self, account: Account, asset: int, key: int | str, fast: bool) -> Any:
-        if asset not in self.by_asset:
-            raise Refused("Invalid spot" if 10_000 <= asset < 100_000 else "Invalid asset")
-        order = self._find(account, asset, key)
-        if order is None or (fast and order.trigger is not None):
-            return {"error": f"{NOT_FOUND} asset={asset}"}
-        self.finish(order, "canceled")
-        return "success"
+    def _cancel(self, account: Account, cancels: list[tuple[int, int | str]], fast: bool) -> JsonObject:
+        for asset, _ in cancels:
+            if asset not in self.by_asset:
+                raise Refused("Invalid spot" if 10_000 <= asset < 100_000 else "Invalid asset")
+        statuses: list[Any] = []
+        for asset, key in cancels:
+            order = self._find(account, asset, key)
+            if order is None or (fast and order.trigger is not None):
+                statuses.append({"error": f"{NOT_FOUND} asset={asset}"})
+            else:
+                self.finish(order, "canceled")
+                statuses.append("success")
+        return ok({"statuses": statuses}, "cancel")
 
     def _cancel_by_oid(self, account: Account, action: JsonObject) -> JsonObject:
-        fast = "f" in action
-        return ok({"statuses": [self._cancel(account, c["a"], c["o"], fast) for c in action["cancels"]]}, "cancel")
+        return self._cancel(account, [(c["a"], c["o"]) for c in action["cancels"]], "f" in action)
 
     def _cancel_by_cloid(self, account: Account, action: JsonObject) -> JsonObject:
-        fast = "f" in action
-        cancels = [self._cancel(account, c["asset"], c["cloid"], fast) for c in action["cancels"]]
-        return ok({"statuses": cancels}, "cancel")
+        return self._cancel(account, [(c["asset"], c["cloid"]) for c in action["cancels"]], "f" in action)
 
     def _modify(self, account: Account, key: int | str, wire: JsonObject, always: bool) -> JsonObject:
         """Cancel one order and place another. Raises _OrderRefused, with a status when the old order is gone."""
@@ -676,7 +686,8 @@ class Exchange:
             self._marked.add(coin)
 
     def _fire_triggers(self) -> None:
-        for name in list(self._marked):
+        coins, self._armed = self._marked | self._armed, set()
+        for name in coins:
             mark = self.marks[name]
             for order in list(self.triggers[name].values()):
                 trigger = order.trigger
@@ -707,13 +718,10 @@ class Exchange:
             return
         wanted = order.sz
         self._match(order)
-        if order.sz == 0:
-            order.status, order.status_ms = "filled", self.now_ms
-            self._ended(order)
-        elif not order.trigger.is_market:
+        if order.sz and not order.trigger.is_market:
             order.tif = "Gtc"
             self._enter(order)
-        else:
+        elif order.sz:
             self.finish(order, "canceled" if order.sz < wanted else "marketOrderNoLiquidityRejected")
 
     def _schedule_cancel(self, account: Account, action: JsonObject) -> JsonObject:
@@ -743,6 +751,11 @@ class Exchange:
         book.insert(order)
         return order
 
+    def unquote(self, order: Order) -> None:
+        """Take a resting order of the house back."""
+        self.books[order.market.name].remove(order)
+        order.status, order.rests = "canceled", False
+
     def take(self, account: Account, market: Market, is_buy: bool, px: int, sz: int) -> int:
         """Trade up to `sz` lots at `px` or better, at once; returns how many were traded."""
         self._oid += 1
@@ -759,17 +772,14 @@ class Exchange:
         self.markets[name] = self.by_asset[market.asset] = market
         self.books[name], self.marks[name], self.triggers[name] = Book(), market.home_px, {}
         self.trades[name], self._versions[name], self.turnover[name] = deque(maxlen=30), 0, [0, 0]
-        self.block = Block(**{**_fields(self.block), "books": {**self.block.books, name: self.books[name].freeze()}})
+        self.block = replace(self.block, books={**self.block.books, name: self.books[name].freeze()})
         self.history[self.block.time_ms] = self.block
 
     def delist(self, name: str) -> None:
         """Stop trading a market: its orders are canceled, its entry stays and says so."""
-        market = Market(**{**_fields(self.markets[name]), "is_delisted": True})
+        market = replace(self.markets[name], is_delisted=True)
         for order in [*self.books[name].orders.values(), *self.triggers[name].values()]:
             if order.is_open:
                 self.finish(order, "delistedCanceled")
         self.markets[name] = self.by_asset[market.asset] = market
 
-
-def _fields(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__dataclass_fields__}

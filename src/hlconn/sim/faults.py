@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,15 @@ FAULTS = CONNECTION_FAULTS | {
 }
 
 
+_FIELDS: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
+    (("p",), (int, float), "a number"),
+    (("after_ms", "ms", "status", "size", "hits"), (int,), "a whole number"),
+    (("count", "until_ms", "every_ms"), (int, type(None)), "a whole number or nothing"),
+    (("channel",), (str, type(None)), "a name or nothing"),
+    (("body",), (str,), "a text"),
+)
+
+
 @dataclass(slots=True)
 class Fault:
     """One thing that goes wrong. kind: a key of `FAULTS`, which says what it does.
@@ -71,8 +79,12 @@ class Fault:
     hits: int = 0
 
     def __post_init__(self) -> None:
-        if self.kind not in FAULTS:
+        if not isinstance(self.kind, str) or self.kind not in FAULTS:
             raise ConfigError(f"unknown fault {self.kind!r}: say one of {', '.join(FAULTS)}")
+        for names, kinds, what in _FIELDS:
+            for name in names:
+                if type(value := getattr(self, name)) not in kinds:
+                    raise ConfigError(f"{name} is {what}, not {value!r}")
         if not 0 <= self.p <= 1:
             raise ConfigError(f"p is a probability, from 0 to 1, not {self.p!r}")
         if self.every_ms is not None and self.every_ms <= 0:
@@ -109,6 +121,11 @@ class Faults:
         self._known.clear()
         self._armed.clear()
 
+    @property
+    def are_armed(self) -> bool:
+        """Whether anything but a timed fault could strike now or later."""
+        return bool(self._armed)
+
     def strikes(self, kind: str, now_ms: float, channel: str | None = None) -> Fault | None:
         """The fault of this kind that strikes here, if one does."""
         armed = self._armed.get(kind)
@@ -118,6 +135,8 @@ class Faults:
             fault, from_ms, until_ms = entry
             if fault.is_spent or now_ms > until_ms:
                 armed.remove(entry)
+                if not armed:
+                    del self._armed[kind]
                 return self.strikes(kind, now_ms, channel)
             if now_ms >= from_ms and fault.channel in (None, channel) and self.chance(fault.p):
                 fault.hits += 1
@@ -139,13 +158,17 @@ def load_plan(path: Path) -> list[Fault]:
         plan = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
+    if plan.keys() - {"fault"}:
+        raise ConfigError(
+            f"{path}: a plan has tables [[fault]] and nothing else, not {', '.join(plan.keys() - {'fault'})}"
+        )
     return read_plan(plan.get("fault", []), str(path))
 
 
-def read_plan(tables: Iterable[Any], where: str) -> list[Fault]:
+def read_plan(tables: Any, where: str) -> list[Fault]:
     known = {field.name for field in fields(Fault)} - {"hits"}
     faults = []
-    for table in tables:
+    for table in tables if isinstance(tables, list) else [None]:
         if not isinstance(table, dict) or "kind" not in table or table.keys() - known:
             raise ConfigError(f"{where}: a [[fault]] has a kind, and of the rest only {', '.join(sorted(known))}")
         faults.append(Fault(**table))

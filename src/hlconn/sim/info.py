@@ -77,10 +77,8 @@ def _dex(exchange: Exchange, request: JsonObject) -> str:
 
 def _account(exchange: Exchange, request: JsonObject) -> Account:
     """The account of `user`; an empty one for an address that the venue never saw, as for an agent's."""
-    user = request.get("user")
-    if not isinstance(user, str) or len(user) != 42 or not user.startswith("0x"):
-        raise Malformed("user is not an address")
-    return exchange.ledger.accounts.get(user.lower()) or Account(user.lower())
+    user = wire.read_address(request.get("user"))
+    return exchange.ledger.accounts.get(user) or Account(user)
 
 
 # Markets.

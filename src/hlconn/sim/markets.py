@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import ConfigError
@@ -102,18 +102,18 @@ class Market:
     is_delisted: bool = False
     odd: tuple[tuple[str, Any], ...] = ()
 
+    #: Decimals of a notional, and of a price.
+    decimals: int = field(init=False)
+    px_decimals: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        decimals = PERP_DECIMALS if self.base is None else SPOT_DECIMALS
+        object.__setattr__(self, "decimals", decimals)
+        object.__setattr__(self, "px_decimals", decimals - self.sz_decimals)
+
     @property
     def is_spot(self) -> bool:
         return self.base is not None
-
-    @property
-    def decimals(self) -> int:
-        """Of a notional."""
-        return SPOT_DECIMALS if self.base is not None else PERP_DECIMALS
-
-    @property
-    def px_decimals(self) -> int:
-        return self.decimals - self.sz_decimals
 
     def tick_at(self, px: int) -> int:
         """The distance between valid prices near `px`: five significant figures, but integers always."""
@@ -208,16 +208,11 @@ def markets_named(names: tuple[str, ...]) -> dict[str, Market]:
         if not market.is_spot:
             asset = next_asset.setdefault(market.dex, 100_000 + 10_000 * len(next_asset))
             next_asset[market.dex] += 1
-            market = replace_asset(market, asset)
+            market = replace(market, asset=asset)
         markets[name] = market
     if not names or len(markets) != len(names):
         raise ConfigError(f"coins must name at least one coin, and each once, not {names!r}")
     return markets
-
-
-def replace_asset(market: Market, asset: int) -> Market:
-    fields = {name: getattr(market, name) for name in Market.__dataclass_fields__}
-    return Market(**{**fields, "asset": asset})
 
 
 def dexs(markets: dict[str, Market]) -> list[str]:

@@ -69,13 +69,13 @@ class _Side(Generic[R]):
         del self.keys[bisect_left(self.keys, key)]
 
     def levels(self) -> tuple[Level, ...]:
-        made = []
-        for key in self.keys:
-            queue = self.queues[key]
-            if queue.level is None:
-                queue.level = Level(key * self.sign, queue.sz, len(queue.orders))
-            made.append(queue.level)
-        return tuple(made)
+        queues = self.queues
+        return tuple([queues[key].level or self._level(key) for key in self.keys])
+
+    def _level(self, key: int) -> Level:
+        queue = self.queues[key]
+        queue.level = Level(key * self.sign, queue.sz, len(queue.orders))
+        return queue.level
 
 
 class Book(Generic[R]):

@@ -51,13 +51,22 @@ class _Socket:
 
     def __init__(self, host: HttpHost, transport: asyncio.Transport) -> None:
         self._host, self._transport = host, transport
+        self._unsent: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
         self.session: Session | None = None
 
     def send(self, message: bytes) -> None:
-        """Send one text frame; a client that left too much unread is dropped instead."""
-        if self._transport.is_closing():
+        """Send one text frame. Those of one round of the loop go out together: a system call costs more than a frame."""
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent += (_head(1, len(message)), message)
+
+    def _flush(self) -> None:
+        """A client that left too much unread is dropped instead."""
+        frames, self._unsent = b"".join(self._unsent), []
+        if not frames or self._transport.is_closing():
             return
-        self._transport.write(_head(1, len(message)) + message)
+        self._transport.write(frames)
         if self._transport.get_write_buffer_size() > self._host.max_buffer_bytes:
             log.warning("dropped a client that left more than %d bytes unread", self._host.max_buffer_bytes)
             self._host.dropped_slow_client()
@@ -65,14 +74,16 @@ class _Socket:
             self.session.end(None)
 
     def end(self, code: int | None) -> None:
+        self._flush()
         if code is None or self._transport.is_closing():
             self._transport.abort()
         else:
             self._transport.write(_head(8, 2 + len(_CUT_REASON)) + code.to_bytes(2, "big") + _CUT_REASON)
-            asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self._transport.abort)
+            self._loop.call_later(_CLOSE_TIMEOUT_S, self._transport.abort)
 
     def fail(self, fault: Fault) -> None:
         transport = self._transport
+        self._flush()
         match fault.kind:
             case "reset":
                 # A linger time of 0 makes the kernel send RST instead of FIN.

@@ -186,6 +186,9 @@ class Session:
         if not self.is_open or self._deaf:
             return
         host = self._host
+        if self._held is None and not host.faults.are_armed:
+            self._write(message)
+            return
         faults, now_ms = host.faults, host.now_ms()
         if faults.strikes("drop", now_ms, channel):
             return
@@ -414,16 +417,16 @@ class Streams:
                 return wire.trades(exchange.markets[topic.coin], made) if made else None
             case "userFills":
                 fills = list(self._account(topic).fills)[-_SNAPSHOT_FILLS:]
-                return {"isSnapshot": True, **self._fills(topic, fills[::-1])}
+                return {"isSnapshot": True, "user": topic.user, "fills": self._fills(topic, fills)[::-1]}
             case "userFundings":
                 return {"isSnapshot": True, "user": topic.user, "fundings": []}
             case "userNonFundingLedgerUpdates":
                 return {"isSnapshot": True, "user": topic.user, "nonFundingLedgerUpdates": []}
         return self._state(topic)
 
-    def _fills(self, topic: Topic, fills: list[Fill]) -> dict[str, Any]:
-        told = aggregated_fills(fills) if topic.aggregate else fills
-        return {"user": topic.user, "fills": [fill.wire() for fill in told]}
+    def _fills(self, topic: Topic, fills: list[Fill]) -> list[dict[str, Any]]:
+        """Fills, oldest first, as a topic tells them."""
+        return [fill.wire() for fill in (aggregated_fills(fills) if topic.aggregate else fills)]
 
     # After a block.
 
@@ -468,7 +471,7 @@ class Streams:
                 for topic in self._of("userEvents", user):
                     self._push(topic, {"fills": [fill.wire() for fill in made]}, block.time_ms)
                 for topic in self._of("userFills", user):
-                    self._push(topic, self._fills(topic, made), block.time_ms)
+                    self._push(topic, {"user": user, "fills": self._fills(topic, made)}, block.time_ms)
                 for topic in self._of("notification", user):
                     for fill, crossed in new:
                         if not crossed:

@@ -165,7 +165,10 @@ class Venue:
         self._made: Block | None = None
         self._background = Background(self.exchange, seed) if traders else None
         self.exchange.open()
-        self._outsider = self.exchange.ledger.open("0x" + "05" * 20, is_house=True)
+        # Two of them: `cross` trades with what `rest` has put there, and nobody trades with themselves.
+        self._outsider, self._crosser = (
+            self.exchange.ledger.open("0x" + byte * 20, is_house=True) for byte in ("05", "06")
+        )
         self._tick_due_ms = start_ms + self._rng.randint(*block_ms)
         self._at(self._tick_due_ms, self._tick)
         for fault in faults:
@@ -242,7 +245,7 @@ class Venue:
             self._wake.cancel()
             self._wake = None
         for session in list(self.streams.sessions):
-            session.left()
+            session.end(None)
         await self._server.stop()
 
     def pause(self) -> None:
@@ -292,10 +295,12 @@ class Venue:
     def _run_due(self) -> None:
         self._wake = None
         # What becomes due meanwhile waits for the next round: between them the loop reads and writes.
-        now_ms = self.now_ms()
+        now_ms, due = self.now_ms(), []
+        while self._due and self._due[0][0] <= now_ms:
+            due.append(heapq.heappop(self._due)[2])
         try:
-            while self._due and self._due[0][0] <= now_ms and self._loop is not None:
-                heapq.heappop(self._due)[2]()
+            for callback in due:
+                callback()
         except Exception:
             log.exception("the venue failed; it makes no more blocks")
             raise
@@ -474,8 +479,9 @@ class Venue:
         if fault.is_spent or self.now_ms() > until_ms:
             return
         if fault.kind == "skew":
-            fault.hits += 1
-            self._skew_ms += fault.ms
+            if self.faults.chance(fault.p):
+                fault.hits += 1
+                self._skew_ms += fault.ms
         else:
             for session in list(self.streams.sessions):
                 if not fault.is_spent and self.faults.chance(fault.p):
@@ -563,6 +569,8 @@ class Venue:
         price, lots = _amount(px, market.px_decimals), _amount(sz, market.sz_decimals)
         if not market.is_valid_px(price):
             raise ConfigError(f"{px} is not on the grid of {coin}")
+        if not lots:
+            raise ConfigError("an order needs a size above zero")
         placed: list[Order | None] = []
         self._make_block(
             [], None, lambda: placed.append(self.exchange.quote(self._outsider, market, side == "B", price, lots))
@@ -576,7 +584,7 @@ class Venue:
         found = [order for book in self.exchange.books.values() if (order := book.orders.get(oid)) is not None]
         for order in found:
             if order.account is self._outsider:
-                self._make_block([], None, partial(self.exchange.finish, order, "canceled"))
+                self._make_block([], None, partial(self.exchange.unquote, order))
 
     def cross(self, coin: str, side: Literal["B", "A"], sz: float | str, px: float | str | None = None) -> str:
         """An outsider takes up to `sz` from the other side, at `px` or better; returns how much was traded.
@@ -587,7 +595,7 @@ class Venue:
         limit = _amount(px, market.px_decimals) if px is not None else 1 << 62 if side == "B" else 1
         lots, traded = _amount(sz, market.sz_decimals), []
         self._make_block(
-            [], None, lambda: traded.append(self.exchange.take(self._outsider, market, side == "B", limit, lots))
+            [], None, lambda: traded.append(self.exchange.take(self._crosser, market, side == "B", limit, lots))
         )
         return market.sz_text(traded[0])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Container, Iterable, Iterator
 from functools import lru_cache
 from itertools import islice
@@ -38,6 +39,7 @@ __all__ = [
     "open_orders",
     "optional_int",
     "parse_subscription",
+    "read_address",
     "spot_state",
     "trades",
 ]
@@ -45,6 +47,7 @@ __all__ = [
 JsonObject = dict[str, Any]
 
 _SLOW_LEVELS, _FAST_LEVELS = 20, 5
+_ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 _COIN_TYPES = ("l2Book", "bbo", "trades", "candle", "activeAssetCtx")
 _USER_TYPES = (
@@ -111,6 +114,13 @@ def _text(value: object, default: str | None = None) -> str:
     return value
 
 
+def read_address(value: object) -> str:
+    """An address in lower case. Raises Malformed."""
+    if not isinstance(value, str) or not _ADDRESS.fullmatch(value):
+        raise Malformed("expected an address")
+    return value.lower()
+
+
 def _bool(value: object) -> bool:
     if not isinstance(value, bool | None):
         raise Malformed("expected a boolean")
@@ -137,9 +147,7 @@ def parse_subscription(sent: object, coins: Container[str], dexs: Container[str]
             raise InvalidSubscription
         return Topic(kind, dex=dex), {key: sent[key] for key in ("type", "dex") if key in sent}
     if kind in _USER_TYPES:
-        user, dex = _text(sent.get("user")).lower(), _text(sent.get("dex"), "")
-        if len(user) != 42 or not user.startswith("0x"):
-            raise Malformed("user is not an address")
+        user, dex = read_address(sent.get("user")), _text(sent.get("dex"), "")
         if dex not in dexs:
             raise InvalidSubscription
         echo = {"type": kind, "user": user}
@@ -190,7 +198,7 @@ def l2_book(
     message: JsonObject = {
         "coin": market.name,
         "time": time_ms,
-        "levels": [[_level(market, level) for level in islice(levels, depth)] for levels in sides],
+        "levels": [_levels(market, islice(levels, depth)) for levels in sides],
     }
     bid, ask = book.top
     if n_sig_figs is not None and bid and ask:
@@ -202,13 +210,13 @@ def l2_book(
 
 def hidden_book(market: Market, time_ms: int, book: HiddenBook) -> JsonObject:
     """Every level of a book, in the shape of an l2Book."""
-    levels = [[_level(market, level) for level in side] for side in book]
-    return {"coin": market.name, "time": time_ms, "levels": levels}
+    return {"coin": market.name, "time": time_ms, "levels": [_levels(market, side) for side in book]}
 
 
 def bbo(market: Market, time_ms: int, book: HiddenBook) -> JsonObject:
     """The data of a bbo message; an empty side is null."""
-    return {"coin": market.name, "time": time_ms, "bbo": [level and _level(market, level) for level in book.top]}
+    sides = [None if level is None else _levels(market, [level])[0] for level in book.top]
+    return {"coin": market.name, "time": time_ms, "bbo": sides}
 
 
 def trades(market: Market, made: Iterable[Trade]) -> list[JsonObject]:
@@ -228,12 +236,13 @@ def trades(market: Market, made: Iterable[Trade]) -> list[JsonObject]:
     ]
 
 
-def _level(market: Market, level: Level) -> JsonObject:
-    return _level_of(market.px_decimals, market.sz_decimals, level)
+def _levels(market: Market, levels: Iterable[Level]) -> list[JsonObject]:
+    px_decimals, sz_decimals = market.px_decimals, market.sz_decimals
+    return [_level(px_decimals, sz_decimals, level) for level in levels]
 
 
-@lru_cache(maxsize=1 << 16)  # most levels of a book are those of the one before
-def _level_of(px_decimals: int, sz_decimals: int, level: Level) -> JsonObject:
+@lru_cache(maxsize=1 << 14)  # most levels of a book are those of the one before
+def _level(px_decimals: int, sz_decimals: int, level: Level) -> JsonObject:
     return {"px": decimal_text(level.px, px_decimals), "sz": decimal_text(level.sz, sz_decimals), "n": level.n}
 
 
