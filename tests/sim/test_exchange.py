@@ -21,6 +21,7 @@ from hlconn.types import Builder, Grouping, Tpsl
 TP, SL = Tpsl.TP, Tpsl.SL
 ALWAYS = {"status": "ok", "response": {"type": "default"}}
 CLOID = Cloid(0xABCDEF)
+CLOID_TEXT = f"0x{CLOID.value:032x}"
 NOT_FOUND = {"error": "Order was never placed, already canceled, or filled. asset=2"}
 
 
@@ -411,8 +412,8 @@ def test_a_modify_cancels_one_order_and_places_another_with_its_cloid(
     assert status_of(raw, old) == "canceled"
     updates = [(old, "canceled"), (new, "open")]
     assert told(raw) == (updates if first == "canceled first" else updates[::-1])
-    known = venue.info(type="orderStatus", user=raw.party.address, oid=str(CLOID))["order"]["order"]
-    assert (known["oid"], known["limitPx"], known["sz"], known["cloid"]) == (new, "146.0", "2.0", str(CLOID))
+    known = venue.info(type="orderStatus", user=raw.party.address, oid=CLOID_TEXT)["order"]["order"]
+    assert (known["oid"], known["limitPx"], known["sz"], known["cloid"]) == (new, "146.0", "2.0", CLOID_TEXT)
     assert known["tif"] == "Alo"  # a Gtc that may not take becomes one
     [again] = batch_modify(raw, (new, sol("B", 147, 1)))
     assert open_oids(raw) == {oid_of(again)}
@@ -467,7 +468,10 @@ def test_a_modify_whose_new_order_is_refused_leaves_the_old_one_gone() -> None:
 def test_an_order_that_depends_on_the_payload_alone_leaves_the_old_one_be() -> None:
     _, [raw] = desk()
     oid = oid_of(raw.order(sol("B", 145, 1))[0])
-    assert batch_modify(raw, (oid, sol("B", "145.001", 1))) == [{"error": "Price must be divisible by tick size. asset=2"}]
+    off_grid = {"a": 2, "b": True, "p": "145.001", "s": "1", "r": False, "t": {"limit": {"tif": "Gtc"}}}
+    answer = raw.do(action.raw({"type": "batchModify", "modifies": [{"oid": oid, "order": off_grid}]}))
+    error = {"error": "Price must be divisible by tick size. asset=2"}
+    assert answer["response"] == {"type": "order", "data": {"statuses": [error]}}
     assert open_oids(raw) == {oid}
 
 
@@ -514,7 +518,7 @@ def test_an_unknown_asset_cancels_nothing_of_the_batch() -> None:
     [status] = raw.order(sol("B", 145, 1, cloid=CLOID))
     by_oid = {"type": "cancel", "cancels": [{"a": 2, "o": oid_of(status)}, {"a": 77, "o": 5}]}
     assert refused(raw.do(action.raw(by_oid))) == "Invalid asset"
-    by_cloid = {"type": "cancelByCloid", "cancels": [{"asset": 2, "cloid": str(CLOID)}, {"asset": 10_777, "cloid": str(CLOID)}]}
+    by_cloid = {"type": "cancelByCloid", "cancels": [{"asset": 2, "cloid": CLOID_TEXT}, {"asset": 10_777, "cloid": CLOID_TEXT}]}
     assert refused(raw.do(action.raw(by_cloid))) == "Invalid spot"
     assert open_oids(raw) == {oid_of(status)}
 
@@ -568,7 +572,8 @@ def test_a_scheduled_cancel_is_at_least_five_seconds_away_can_be_moved_and_clear
 
 
 def test_scheduled_cancels_come_ten_times_a_day_and_need_volume_where_the_rules_say_so() -> None:
-    venue, [raw] = desk(rules=Rules(cancel_volume_usd=300))
+    midnight = 1_750_032_000_000
+    venue, [raw] = desk(rules=Rules(cancel_volume_usd=300), start_ms=midnight - 70_000)
     assert refused(schedule(raw, 6_000)) == (
         "Cannot set scheduled cancel time until enough volume traded. Required: $300. Traded: $0."
     )
@@ -577,7 +582,7 @@ def test_scheduled_cancels_come_ten_times_a_day_and_need_volume_where_the_rules_
         assert schedule(raw, 5_500) == ALWAYS
         venue.advance(6_000)
     assert refused(schedule(raw, 6_000)) == "Too many scheduled cancels triggered for the day. Limit is 10"
-    venue.advance(86_400_000)
+    venue.advance(midnight - venue.now_ms())
     assert schedule(raw, 6_000) == ALWAYS
 
 
@@ -667,7 +672,7 @@ def test_an_entry_price_is_the_average_of_what_opened_the_position() -> None:
     assert status["filled"]["avgPx"] == "151.6667"
     raw.order(sol("A", 149, 6, Tif.IOC))
     [entry] = state(raw)["assetPositions"]
-    assert Decimal(entry["position"]["entryPx"]) == Decimal("151.67")
+    assert Decimal(entry["position"]["entryPx"]) == Decimal("151.6667")
     pnl = (149 - Decimal(2275) / 15) * 6
     assert Decimal(venue.history.fills(raw.party.address)[-1]["closedPnl"]) == pytest.approx(pnl, abs=Decimal("1e-6"))
 
@@ -682,7 +687,7 @@ def test_margin_is_asked_for_what_would_be_open_if_all_orders_of_a_side_were_fil
     assert raw.do(action.update_leverage("SOL", 10, raw.instruments))["response"] == (
         "Cross position does not have sufficient margin available to decrease leverage."
     )
-    assert raw.order(sol("B", 151, "0.1", Tif.IOC)) == [error]
+    assert raw.order(sol("B", 151, 1, Tif.IOC)) == [error]
 
 
 def test_a_position_may_be_reduced_without_any_margin_left() -> None:
@@ -784,9 +789,17 @@ def test_a_builder_is_paid_what_was_approved_and_no_more() -> None:
 
 def test_an_order_that_fails_by_its_payload_alone_answers_for_the_whole_batch() -> None:
     venue, [raw] = desk()
-    assert raw.order(sol("B", 145, 1), sol("B", "145.001", 1)) == [
-        {"error": "Price must be divisible by tick size. asset=2"}
-    ]
+    good = {"a": 2, "b": True, "p": "145", "s": "1", "r": False, "t": {"limit": {"tif": "Gtc"}}}
+    for bad, text in (
+        ({"p": "145.001"}, "Price must be divisible by tick size. asset=2"),
+        ({"p": "0"}, "Order has invalid price. asset=2"),
+        ({"s": "0"}, "Order has zero size. asset=2"),
+        ({"s": "0.001"}, "Order has invalid size. asset=2"),
+    ):
+        answer = raw.do(action.raw({"type": "order", "orders": [good, good | bad, good], "grouping": "na"}))
+        assert answer["response"] == {"type": "order", "data": {"statuses": [{"error": text}]}}
+    unknown = {"type": "order", "orders": [good, good | {"a": 77}], "grouping": "na"}
+    assert refused(raw.do(action.raw(unknown))) == "Invalid asset"
     assert raw.order(sol("B", 29, 1)) == [{"error": "Order price cannot be more than 80% away from the reference price"}]
     assert "resting" in raw.order(sol("B", 30, 1))[0]
     assert len(venue.history.orders(raw.party.address)) == 1
@@ -850,7 +863,9 @@ def test_a_refused_transfer_makes_nobody_known() -> None:
     venue, [raw] = desk()
     nobody = venue.stranger()
     assert "Insufficient" in refused(user_signed(raw, account.usd_send, nobody.address, 1_000_000))
-    assert "Insufficient" in refused(user_signed(raw, account.spot_send, nobody.address, "USDC:0x" + "6d" * 16, 5)) or True
+    [usdc, *_] = venue.info(type="spotMeta")["tokens"]
+    token = f"{usdc['name']}:{usdc['tokenId']}"
+    assert "Insufficient" in refused(user_signed(raw, account.spot_send, nobody.address, token, 5))
     assert venue.info(type="userRole", user=nobody.address) == {"role": "missing"}
     assert user_signed(raw, account.usd_send, nobody.address, 10) == ALWAYS
     assert venue.info(type="userRole", user=nobody.address) == {"role": "user"}
@@ -926,10 +941,10 @@ def test_finished_orders_are_forgotten_with_their_blocks_and_open_ones_never() -
     assert raw.cancel("SOL", oid_of(gone)) == "success"
     for _ in range(2):
         venue.block()
-    assert status_of(raw, oid_of(gone)) == status_of(raw, str(CLOID)) == "canceled"
+    assert status_of(raw, oid_of(gone)) == status_of(raw, CLOID_TEXT) == "canceled"
     for _ in range(3):
         venue.block()
-    assert status_of(raw, oid_of(gone)) is status_of(raw, str(CLOID)) is None
+    assert status_of(raw, oid_of(gone)) is status_of(raw, CLOID_TEXT) is None
     assert [order["order"]["oid"] for order in venue.history.orders(raw.party.address)] == [oid_of(kept)]
     assert len(venue.history.blocks()) == 4
     assert raw.cancel("SOL", oid_of(kept)) == "success"
@@ -943,7 +958,7 @@ def test_a_reused_cloid_means_the_last_order_and_outlives_the_first() -> None:
     for _ in range(6):
         venue.block()
     assert status_of(raw, oid_of(first)) is None
-    assert venue.history.order(raw.party.address, str(CLOID))["order"]["oid"] == oid_of(second)  # type: ignore[index]
+    assert venue.history.order(raw.party.address, CLOID_TEXT)["order"]["oid"] == oid_of(second)  # type: ignore[index]
 
 
 def test_delisting_cancels_what_rests_and_halts_trading() -> None:

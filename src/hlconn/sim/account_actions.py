@@ -135,8 +135,9 @@ def _own(exchange: Exchange, address: str, of: Account) -> Account:
 
 
 def _pay(
-    exchange: Exchange, source: Account, from_what: str | Token, target: Account, to_what: str | Token, micro: int
+    exchange: Exchange, source: Account, from_what: str | Token, target: str, to_what: str | Token, micro: int
 ) -> None:
+    """target: an address, which becomes an account when money came to it."""
     if isinstance(from_what, Token):
         wei = micro * 10 ** (from_what.wei_decimals - PERP_DECIMALS)
         enough = source.spot.get(from_what, 0) - source.held.get(from_what, 0) >= wei
@@ -144,8 +145,9 @@ def _pay(
         enough = exchange.ledger.free(source, from_what) >= micro
     if micro <= 0 or not enough:
         raise Refused("Insufficient balance for withdrawal.")
-    exchange.ledger.move(source, from_what, target, to_what, micro)
-    exchange.touched[target] = None
+    receiver = exchange.ledger.open(target)
+    exchange.ledger.move(source, from_what, receiver, to_what, micro)
+    exchange.touched[receiver] = None
 
 
 def _micro(exchange: Exchange, text: str) -> int:
@@ -163,19 +165,12 @@ def _usd_class_transfer(exchange: Exchange, account: Account, action: JsonObject
         micro = _micro(exchange, amount)
     except ValueError:
         raise Refused("Invalid amount.") from None
-    _pay(exchange, who, source, who, target, micro)
+    _pay(exchange, who, source, who.address, target, micro)
     return ok()
 
 
 def _usd_send(exchange: Exchange, account: Account, action: JsonObject) -> JsonObject:
-    _pay(
-        exchange,
-        account,
-        "",
-        exchange.ledger.open(action["destination"].lower()),
-        "",
-        _micro(exchange, action["amount"]),
-    )
+    _pay(exchange, account, "", action["destination"].lower(), "", _micro(exchange, action["amount"]))
     return ok()
 
 
@@ -196,25 +191,26 @@ def _token(exchange: Exchange, name: str) -> Token:
     raise Refused("Invalid token")
 
 
-def _send_token(exchange: Exchange, account: Account, target: Account, token: Token, text: str) -> JsonObject:
+def _send_token(exchange: Exchange, account: Account, target: str, token: Token, text: str) -> JsonObject:
     wei, exact = read_decimal(text, token.wei_decimals)
     if not exact or wei <= 0 or account.spot.get(token, 0) - account.held.get(token, 0) < wei:
         raise Refused("Insufficient balance for token transfer.")
+    receiver = exchange.ledger.open(target)
     exchange.ledger.credit(account, token, -wei)
-    exchange.ledger.credit(target, token, wei)
-    exchange.touched[target] = None
+    exchange.ledger.credit(receiver, token, wei)
+    exchange.touched[receiver] = None
     return ok()
 
 
 def _spot_send(exchange: Exchange, account: Account, action: JsonObject) -> JsonObject:
-    target = exchange.ledger.open(action["destination"].lower())
-    return _send_token(exchange, account, target, _token(exchange, action["token"]), action["amount"])
+    token = _token(exchange, action["token"])
+    return _send_token(exchange, account, action["destination"].lower(), token, action["amount"])
 
 
 def _send_asset(exchange: Exchange, account: Account, action: JsonObject) -> JsonObject:
     if action["fromSubAccount"]:
         account = _own(exchange, action["fromSubAccount"].lower(), account)
-    target, token = exchange.ledger.open(action["destination"].lower()), _token(exchange, action["token"])
+    target, token = action["destination"].lower(), _token(exchange, action["token"])
     places: list[str | Token] = []
     for dex in (action["sourceDex"], action["destinationDex"]):
         if dex != "spot" and dex not in dexs(exchange.markets):
@@ -246,7 +242,7 @@ def _create_sub_account(exchange: Exchange, account: Account, action: JsonObject
 def _sub_account_transfer(exchange: Exchange, account: Account, action: JsonObject) -> JsonObject:
     sub = _own(exchange, action["subAccountUser"], account)
     source, target = (account, sub) if action["isDeposit"] else (sub, account)
-    _pay(exchange, source, "", target, "", action["usd"])
+    _pay(exchange, source, "", target.address, "", action["usd"])
     return ok()
 
 
@@ -255,8 +251,8 @@ def _create_vault(exchange: Exchange, account: Account, action: JsonObject) -> J
     if usd < 100 * 10**PERP_DECIMALS or exchange.ledger.free(account, "") < usd:
         raise Refused("Insufficient balance to create vault")
     address = _new_address(exchange, "vault", account)
-    vault = exchange.ledger.open(address, kind="vault", master=account.address, name=action["name"])
-    _pay(exchange, account, "", vault, "", usd)
+    exchange.ledger.open(address, kind="vault", master=account.address, name=action["name"])
+    _pay(exchange, account, "", address, "", usd)
     return ok(address, "createVault")
 
 
@@ -265,7 +261,7 @@ def _vault_transfer(exchange: Exchange, account: Account, action: JsonObject) ->
     if vault is None or vault.kind != "vault" or vault.master != account.address:
         raise Refused(f"Vault not registered: {action['vaultAddress']}")
     source, target = (account, vault) if action["isDeposit"] else (vault, account)
-    _pay(exchange, source, "", target, "", action["usd"])
+    _pay(exchange, source, "", target.address, "", action["usd"])
     return ok()
 
 

@@ -686,7 +686,7 @@ class Exchange:
             self._marked.add(coin)
 
     def _fire_triggers(self) -> None:
-        coins, self._armed = self._marked | self._armed, set()
+        coins, self._armed = sorted(self._marked | self._armed), set()
         for name in coins:
             mark = self.marks[name]
             for order in list(self.triggers[name].values()):
