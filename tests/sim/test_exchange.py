@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal
 
+import eth_account.messages  # noqa: F401  Sets the recursion limit, which hypothesis wants to see done before it starts.
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
