@@ -66,7 +66,7 @@ def ns(call: Callable[[str], object], text: str, number: int) -> float:
 
 
 def test_ratios(request: pytest.FixtureRequest) -> None:
-    """Prints what one text costs, in bare `len()` of one run: the slowest known text, an unknown one, and a regex list."""
+    """Prints what a text costs, in bare `len()` of one run: the slowest known text, an unknown one, a regex list."""
     assert len(UNKNOWN) == 120
     number = 1 if request.config.getoption("benchmark_disable") else 100_000
     bare = ns(len, KNOWN, number)

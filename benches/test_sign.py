@@ -1,7 +1,7 @@
 """From an order to the bytes of its post message, beside one bare signature of libsecp256k1 and the official SDK.
 
 What is signed in each round has another nonce. Every answer is checked: it recovers to the address of the signer. The
-SDK runs in an interpreter of its own (`make clients`, or HLCONN_SDK_PYTHON), which measures itself; without it: skipped.
+SDK runs in an interpreter of its own (`make clients`, or HLCONN_SDK_PYTHON), which measures itself; else skipped.
 """
 
 from __future__ import annotations

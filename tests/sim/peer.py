@@ -115,6 +115,8 @@ class Peer:
 
 @asynccontextmanager
 async def peer_of(venue: Venue, **options: Any) -> AsyncIterator[Peer]:
+    if venue.ws_url.startswith("wss:") and "ssl" not in options:
+        options["ssl"] = venue.client_context()
     async with websockets.connect(venue.ws_url, **{"close_timeout": 1, **options}) as ws:
         peer = Peer(ws)
         assert await peer.text() == GREETING

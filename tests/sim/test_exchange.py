@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sim.raw import JsonObject, Raw, limit, quiet_venue, trigger
 
-from hlconn import Cloid, Order, Signer, Tif, Trigger, account, action
+from hlconn import Cloid, Order, Tif, Trigger, account, action
 from hlconn.sim import Party, Rules, Venue
 from hlconn.types import Builder, Grouping, Tpsl
 
@@ -65,7 +66,7 @@ def state(raw: Raw, user: str | None = None) -> JsonObject:
     return found
 
 
-def value(raw: Raw, user: str | None = None) -> Decimal:
+def value(raw: Raw, user: str | None = None) -> Any:
     return Decimal(state(raw, user)["marginSummary"]["accountValue"])
 
 
@@ -519,7 +520,10 @@ def test_an_unknown_asset_cancels_nothing_of_the_batch() -> None:
     [status] = raw.order(sol("B", 145, 1, cloid=CLOID))
     by_oid = {"type": "cancel", "cancels": [{"a": 2, "o": oid_of(status)}, {"a": 77, "o": 5}]}
     assert refused(raw.do(action.raw(by_oid))) == "Invalid asset"
-    by_cloid = {"type": "cancelByCloid", "cancels": [{"asset": 2, "cloid": CLOID_TEXT}, {"asset": 10_777, "cloid": CLOID_TEXT}]}
+    by_cloid = {
+        "type": "cancelByCloid",
+        "cancels": [{"asset": 2, "cloid": CLOID_TEXT}, {"asset": 10_777, "cloid": CLOID_TEXT}],
+    }
     assert refused(raw.do(action.raw(by_cloid))) == "Invalid spot"
     assert open_oids(raw) == {oid_of(status)}
 
@@ -602,7 +606,10 @@ def test_a_noop_spends_its_nonce() -> None:
 def test_a_refused_order_spends_its_nonce_and_an_expired_action_does_not() -> None:
     venue, [raw] = desk()
     nonce = raw.nonce()
-    assert "error" in raw.do(action.order([sol("B", 145, "0.01")], raw.instruments), nonce)["response"]["data"]["statuses"][0]
+    assert (
+        "error"
+        in raw.do(action.order([sol("B", 145, "0.01")], raw.instruments), nonce)["response"]["data"]["statuses"][0]
+    )
     assert "duplicate" in refused(raw.do(action.noop(), nonce))
     nonce = raw.nonce()
     assert refused(raw.do(action.noop(), nonce, int(venue.now_ms()) - 1)) == "Action already expired"
@@ -710,7 +717,7 @@ def test_an_isolated_position_has_its_own_margin_which_can_be_changed() -> None:
     fee = Decimal("0.1359")
     assert Decimal(state(raw)["crossMarginSummary"]["accountValue"]) == 10_000 - Decimal("30.2") - fee
     assert value(raw) == 10_000 - 2 - fee
-    margin = {"instruments": raw.instruments}
+    margin: dict[str, Any] = {"instruments": raw.instruments}
     assert raw.do(action.update_isolated_margin("SOL", 20_000_000, **margin)) == ALWAYS
     assert state(raw)["assetPositions"][0]["position"]["marginUsed"] == "48.2"
     assert value(raw) == 10_000 - 2 - fee
@@ -729,7 +736,7 @@ def test_an_isolated_position_has_its_own_margin_which_can_be_changed() -> None:
 
 def test_leverage_has_its_limits() -> None:
     venue, [raw] = desk()
-    leverage = {"instruments": raw.instruments}
+    leverage: dict[str, Any] = {"instruments": raw.instruments}
     for number in (0, 21):
         wire = {"type": "updateLeverage", "asset": 2, "isCross": True, "leverage": number}
         assert refused(raw.do(action.raw(wire))) == "Invalid leverage value"
@@ -750,9 +757,7 @@ def test_leverage_has_its_limits() -> None:
 def test_a_spot_order_holds_what_it_would_pay_and_its_fee_is_of_what_it_earns() -> None:
     venue = quiet_venue()
     raw = Raw(venue, venue.account(0, {"USDC": 1000, "PURR": 500}))
-    buy, sell = raw.order(
-        limit("B", "0.2", 1000, coin="PURR/USDC"), limit("A", "0.25", 200, coin="PURR/USDC")
-    )
+    buy, sell = raw.order(limit("B", "0.2", 1000, coin="PURR/USDC"), limit("A", "0.25", 200, coin="PURR/USDC"))
     assert (spot(raw, "USDC"), spot(raw, "PURR")) == (("1000.0", "200.0"), ("500.0", "200.0"))
     short = {"error": "Insufficient spot balance asset=10000"}
     assert raw.order(limit("B", "0.2", 4001, coin="PURR/USDC")) == [short]
@@ -801,7 +806,9 @@ def test_an_order_that_fails_by_its_payload_alone_answers_for_the_whole_batch() 
         assert answer["response"] == {"type": "order", "data": {"statuses": [{"error": text}]}}
     unknown = {"type": "order", "orders": [good, good | {"a": 77}], "grouping": "na"}
     assert refused(raw.do(action.raw(unknown))) == "Invalid asset"
-    assert raw.order(sol("B", 29, 1)) == [{"error": "Order price cannot be more than 80% away from the reference price"}]
+    assert raw.order(sol("B", 29, 1)) == [
+        {"error": "Order price cannot be more than 80% away from the reference price"}
+    ]
     assert "resting" in raw.order(sol("B", 30, 1))[0]
     assert len(venue.history.orders(raw.party.address)) == 1
 
@@ -909,7 +916,10 @@ def test_an_account_has_three_named_agents_and_one_without_a_name() -> None:
     assert len(venue.info(type="extraAgents", user=raw.party.address)) == 3
     late = int(venue.now_ms()) - 1
     text = "Agent valid_until already expired."
-    assert refused(user_signed(raw, account.approve_agent, venue.stranger().address, name="c", valid_until_ms=late)) == text
+    assert (
+        refused(user_signed(raw, account.approve_agent, venue.stranger().address, name="c", valid_until_ms=late))
+        == text
+    )
 
 
 # --- settings ---------------------------------------------------------------------------------------------------
@@ -1016,6 +1026,12 @@ class Everything(RuleBasedStateMachine):
         self.usdc = {address: Decimal(500 if address not in owned else 0) for address in self.addresses}
         self.purr = {address: Decimal(1_000 if address not in owned else 0) for address in self.addresses}
         self.next_cloid = 0
+        for coin in COINS:
+            for tick in (1, 2, 3):
+                venue.rest(coin, "A", str(self.px(coin, tick)), str(20 * LOT[coin]))
+                venue.rest(coin, "B", str(self.px(coin, -tick)), str(20 * LOT[coin]))
+        for trader, side in enumerate("BABAB"):
+            self.place(trader, "SOL", side, 1 if side == "B" else -1, 5, Tif.IOC, False)
 
     # Helpers.
 
@@ -1037,9 +1053,7 @@ class Everything(RuleBasedStateMachine):
 
     def open_orders(self, address: str) -> list[JsonObject]:
         return [
-            order
-            for dex in ("", "test")
-            for order in self.venue.info(type="frontendOpenOrders", user=address, dex=dex)
+            order for dex in ("", "test") for order in self.venue.info(type="frontendOpenOrders", user=address, dex=dex)
         ]
 
     # Orders.
@@ -1171,6 +1185,7 @@ class Everything(RuleBasedStateMachine):
         owner = Raw(self.venue, self.users[2])
         assert user_signed(owner, account.approve_agent, party.address, name="bot") == ALWAYS
         old, self.traders[4] = self.traders[4], Raw(self.venue, party)
+        self.traders[4].instruments = old.instruments  # from before anything was delisted
         assert "does not exist" in refused(old.do(action.noop()))
 
     # What must always hold.
@@ -1285,5 +1300,65 @@ class Everything(RuleBasedStateMachine):
             assert {order["oid"] for order in self.open_orders(address)} == expected
 
 
-Everything.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+Everything.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 TestEverything = Everything.TestCase
+
+
+def a_step(day: Everything, rng: random.Random) -> None:
+    """One rule with arguments of its kind: hypothesis finds small failures, this keeps a venue busy."""
+    trader, pick, tick, sz = rng.randrange(5), rng.randrange(100), rng.randint(-4, 4), rng.randint(1, 30)
+    coin, perp = rng.choice(("SOL", "SOL", *COINS)), rng.choice(("SOL", "SOL", "BTC", "test:GOLD"))
+    side, tif = rng.choice("BA"), rng.choice((Tif.GTC, Tif.GTC, Tif.ALO, Tif.IOC))
+    yes, tpsl = rng.random() < 0.5, rng.choice((TP, SL))
+    steps: list[tuple[int, Callable[[], object]]] = [
+        (8, lambda: day.place(trader, coin, side, tick, sz, tif, rng.random() < 0.3)),
+        (3, lambda: day.wait(trader, perp, side, tick, sz, tpsl, yes, rng.choice(("na", "position", "free")))),
+        (2, lambda: day.place_group(trader, perp, side, tick, sz, rng.randint(1, 4))),
+        (3, lambda: day.modify(trader, pick, tick, sz, yes, rng.random() < 0.5)),
+        (2, lambda: day.cancel(trader, pick, yes)),
+        (1, lambda: day.schedule_cancel(trader, rng.choice((None, 5, 8)))),
+        (3, lambda: day.outsider_rests(coin, side, tick, sz)),
+        (2, lambda: day.outsider_takes(coin, side, sz)),
+        (3, lambda: day.mark(perp, rng.randint(-6, 6))),
+        (1, lambda: day.time_passes(rng.choice((100, 3_000)))),
+        (1, lambda: day.leverage(trader, perp, rng.randint(1, 20), yes)),
+        (1, lambda: day.isolated_margin(trader, perp, rng.choice((-20, -1, 5, 30)))),
+        (1, lambda: day.send(rng.randrange(2), rng.choice((0, 1, 4)), rng.randint(1, 400))),
+        (1, lambda: day.class_transfer(rng.randrange(2), rng.randint(1, 400), yes)),
+        (1, lambda: day.move_to_owned(rng.randrange(2), rng.randint(1, 400), yes)),
+        (1, lambda: day.new_agent()),
+    ]
+    rng.choices([step for _, step in steps], [weight for weight, _ in steps])[0]()
+
+
+def test_on_busy_days_everything_holds() -> None:
+    happened: Counter[str] = Counter()
+    for seed in range(6):
+        rng, day = random.Random(f"day {seed}"), Everything()
+        day.open()
+        for number in range(800):
+            if number == 750:
+                day.delist()
+            try:
+                a_step(day, rng)
+                if number % 10 == 0:
+                    day.every_trade_has_its_two_sides()
+                    day.no_book_is_crossed_and_every_open_order_is_on_it()
+                    day.positions_and_money_follow_from_the_fills()
+                    day.open_orders_are_those_with_the_status_open()
+            except AssertionError as exc:
+                raise AssertionError(f"seed {seed}, step {number}: {exc}") from exc
+        for address in day.addresses:
+            happened.update(known["status"] for known in day.venue.history.orders(address))
+            happened["fills"] += len(day.fills(address))
+            positions = day.venue.exchange.ledger.accounts[address].positions.values()
+            happened["isolated"] += sum(not position.is_cross for position in positions)
+    # That the days were busy: each end of an order came about.
+    wanted = {
+        "open", "triggered", "filled", "canceled", "selfTradeCanceled", "reduceOnlyCanceled", "siblingFilledCanceled",
+        "scheduledCancel", "delistedCanceled", "perpMarginRejected", "reduceOnlyRejected", "badAloPxRejected",
+        "badTriggerPxRejected", "iocCancelRejected", "insufficientSpotBalanceRejected", "isolated",
+        "marketOrderNoLiquidityRejected",
+    }  # fmt: skip
+    assert {what for what in wanted if happened[what] < 3} == set()
+    assert happened["fills"] > 500

@@ -7,6 +7,7 @@ and without, and must bring what is written there.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -22,6 +23,7 @@ from sim.raw import JsonObject, Raw, limit, quiet_venue
 from hlconn import action
 from hlconn.errors import ConfigError
 from hlconn.sim import FAULTS, Fault, Venue, load_plan
+from hlconn.sim.faults import CONNECTION_FAULTS
 
 
 @dataclass
@@ -123,7 +125,7 @@ async def whether_data_and_pongs_come(stage: Stage) -> object:
     peer, other = await stage.peer("bbo"), await stage.peer("bbo")
     stage.arm()
     await peer.send(method="ping")
-    pong = await peer.ws.ping()
+    pong = asyncio.ensure_future(await peer.ws.ping())
     stage.venue.rest("BTC", "B", 105_500, 1)
     assert [message["channel"] for message in await other.drain()] == ["bbo"]
     return fate(peer), sorted(await peer.channels()), pong.done()
@@ -185,7 +187,7 @@ async def how_much_a_client_without_limits_reads(stage: Stage) -> object:
 
 # Messages.
 
-BOTH = (["bbo", "trades"], [])
+BOTH: tuple[list[str], list[str]] = (["bbo", "trades"], [])
 
 
 @sees("drop", channel="bbo", healthy=BOTH, faulty=(["trades"], []))
@@ -325,9 +327,9 @@ async def how_the_time_of_the_venue_goes_on(stage: Stage) -> object:
     return "creeps" if passed == 1 else "on" if passed <= 100 else "ahead" if 60_000 <= passed <= 60_100 else passed
 
 
-def run_sight(sight: Sight, is_armed: bool) -> tuple[object, Fault | None]:
+def run_sight(sight: Sight, is_armed: bool, **options: Any) -> tuple[object, Fault | None]:
     async def run() -> tuple[object, Fault | None]:
-        async with quiet_venue() as venue, AsyncExitStack() as stack:
+        async with quiet_venue(**options) as venue, AsyncExitStack() as stack:
             venue.rest("BTC", "B", 105_000, 1)
             venue.rest("BTC", "A", 107_000, 1)
             stage = Stage(venue, sight.kind, sight.options, is_armed, stack)
@@ -348,6 +350,14 @@ def test_a_fault_is_seen_by_a_foreign_client_and_counted(sight: Sight) -> None:
 @pytest.mark.parametrize("sight", SIGHTS, ids=str)
 def test_without_the_fault_the_same_client_sees_nothing_wrong(sight: Sight) -> None:
     assert run_sight(sight, is_armed=False) == (sight.healthy, None)
+
+
+@pytest.mark.parametrize("sight", [sight for sight in SIGHTS if sight.look is how_a_connection_ends], ids=str)
+def test_connections_end_in_the_same_ways_over_tls(sight: Sight) -> None:
+    seen, fault = run_sight(sight, is_armed=True, tls=True)
+    assert seen == sight.faulty
+    assert fault is not None
+    assert fault.hits == 1
 
 
 def unseen(kinds: dict[str, str]) -> set[str]:
@@ -551,7 +561,7 @@ def test_a_timed_fault_strikes_at_its_time() -> None:
 def test_every_ms_is_an_average() -> None:
     times = strikes(Fault("unknown_channel", every_ms=100), 100_000)
     assert 850 < len(times) < 1150
-    gaps = [after - before for before, after in zip(times, times[1:], strict=False)]
+    gaps = [after - before for before, after in itertools.pairwise(times)]
     assert min(gaps) < 20
     assert max(gaps) > 300
 
@@ -632,6 +642,29 @@ def test_a_timed_fault_strikes_every_connection_unless_it_is_counted() -> None:
     every = venue.fault("close", count=None)
     assert [ear.closed for ear in ears if ear.channels() == []] == [[1000]] * 3
     assert (one.hits, every.hits) == (1, 2)
+
+
+def test_a_message_waits_half_a_second_to_be_overtaken_and_no_other_shortens_that() -> None:
+    venue = quiet_venue()
+    ear = Ear(venue)
+    ear.subscribe("bbo")
+    venue.fault("reorder", channel="bbo", count=2)
+    prices = iter(range(100_000, 100_100))
+
+    def news() -> list[str]:
+        venue.rest("BTC", "B", next(prices), 1)
+        return ear.channels()
+
+    assert news() == []
+    venue.advance(400)
+    venue.faults.clear()
+    assert news() == ["bbo", "bbo"]
+    venue.fault("reorder", channel="bbo")
+    assert news() == []
+    venue.advance(400)  # the first would have waited until now
+    assert ear.channels() == []
+    venue.advance(100)
+    assert ear.channels() == ["bbo"]
 
 
 def test_a_skew_comes_with_its_probability_too() -> None:
@@ -729,6 +762,7 @@ def test_a_plan_is_read_from_toml(tmp_path: Path) -> None:
         ('[[fault]]\nkind = "drop"\np = 1.5', "probability"),
         ('[[fault]]\nkind = "drop"\np = "often"', "p"),
         ('[[fault]]\nkind = "close"\nevery_ms = 0', "every_ms"),
+        ('[[fault]]\nkind = "drop"\nevery_ms = 1000', "every_ms"),
         ('[[fault]]\nkind = "close"\nevery_ms = "1 s"', "every_ms"),
         ('[[fault]]\nkind = "delay"\nms = "5"', "ms"),
         ('[[fault]]\nkind = "drop"\nchannel = 5', "channel"),
@@ -759,6 +793,12 @@ def test_a_plan_strikes_from_the_start(tmp_path: Path) -> None:
     assert ear.channels() == ["bbo"]
     venue.advance(3000)
     assert ear.closed == [1000]
+
+
+@pytest.mark.parametrize("kind", sorted(CONNECTION_FAULTS))
+def test_a_fault_that_would_strike_before_anybody_is_there_is_refused(kind: str) -> None:
+    with pytest.raises(ConfigError, match="after_ms or every_ms"):
+        quiet_venue(faults=[Fault(kind)])
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,15 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from pathlib import Path
+from typing import Any
 
 import pytest
+from sim.raw import Raw, limit, quiet_venue
 
+from hlconn import Builder, Cloid, account
 from hlconn.sim import HiddenBook, Level, Trade, Venue, wire
 from hlconn.sim.markets import Market, markets_named
 
@@ -67,6 +71,81 @@ def test_aggregation_rounds_bids_down_and_asks_up(name: str, n_sig_figs: int, ma
 
 def test_an_aggregated_book_with_an_empty_side_has_no_spread() -> None:
     assert "spread" not in wire.l2_book(BTC, 1, HiddenBook((Level(100_000, 1, 1),), ()), 5)
+
+
+# Against captures
+
+
+@pytest.fixture(scope="module")
+def heard() -> dict[str, list[Any]]:
+    """Everything that a client hears of a busy account, by channel."""
+    venue = quiet_venue()
+    for coin, bid, ask, sz in (("BTC", 105_000, 105_010, 1), ("@1", 24, 25, 10)):
+        venue.rest(coin, "B", bid, sz)
+        venue.rest(coin, "A", ask, sz)
+    raw = Raw(venue, venue.account(spot={"USDC": 500}))
+    heard: defaultdict[str, list[Any]] = defaultdict(list)
+    raw.pipe.on_message = lambda message: hear(message)
+
+    def hear(message: bytes) -> None:
+        raw._on_message(message)
+        if message.startswith(b"{"):
+            parsed = json.loads(message)
+            heard[parsed["channel"]].append(parsed.get("data"))
+
+    for kind in ("l2Book", "bbo", "trades", "activeAssetCtx"):
+        for coin in ("BTC", "MATIC", "@1"):
+            raw.subscribe(type=kind, coin=coin)
+    raw.subscribe(type="l2Book", coin="BTC", fast=True)
+    raw.subscribe(type="candle", coin="BTC", interval="1m")
+    for kind in ("orderUpdates", "userEvents", "userFills", "userFundings", "notification"):
+        raw.subscribe(type=kind, user=raw.party.address)
+    builder = Builder("0x" + "b1" * 20, 10)
+    approval = account.approve_builder_fee(raw.signer, builder.address, "0.01%", raw.nonce())
+    raw.post_raw(json.loads(approval.payload))
+    raw.order(limit("B", 105_010, "0.1", cloid=Cloid(1)), builder=builder)
+    raw.order(limit("B", 25, 2, coin="@1", cloid=Cloid(2)))
+    raw.order(limit("B", 105_009, "0.1", cloid=Cloid(3)), limit("B", 100_000, "0.00001"))
+    venue.cross("BTC", "A", "0.1")
+    raw.pipe.send(b'{"method":"ping"}')
+    venue.advance(1000)
+    return dict(heard)
+
+
+def shapes(value: Any) -> Iterator[tuple[str, str]]:
+    """Every (path of keys, kind of value) inside a message."""
+
+    def walk(value: Any, path: str) -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from walk(item, f"{path}.{key}")
+        elif isinstance(value, list):
+            for item in value:
+                yield from walk(item, f"{path}[]")
+        else:
+            yield path, type(value).__name__
+
+    return walk(value, "")
+
+
+#: What happens on the real venue alone.
+NOT_HERE = (".funding.", ".liquidation")
+
+
+@pytest.mark.parametrize(
+    "channel",
+    ["l2Book", "bbo", "trades", "candle", "activeAssetCtx", "orderUpdates", "user", "userFills", "notification"],
+)
+def test_messages_have_the_shapes_of_captures(heard: dict[str, list[Any]], shared_fixtures: Path, channel: str) -> None:
+    lines = (shared_fixtures / "ws" / f"{channel}.jsonl").read_text().splitlines()
+    real = {shape for line in lines for shape in shapes(json.loads(line)["data"])}
+    ours = {shape for data in heard[channel] for shape in shapes(data)}
+    assert {shape for shape in real if not shape[0].startswith(NOT_HERE)} - ours == set()
+    assert {path for path, _ in ours} - {path for path, _ in real} <= {
+        "[].order.reduceOnly",
+        ".fills[].cloid",
+        ".fills[].builderFee",
+    }
 
 
 def test_shuffled_messages_differ_in_spelling_only() -> None:

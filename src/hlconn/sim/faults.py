@@ -89,6 +89,8 @@ class Fault:
             raise ConfigError(f"p is a probability, from 0 to 1, not {self.p!r}")
         if self.every_ms is not None and self.every_ms <= 0:
             raise ConfigError(f"every_ms must be above 0, not {self.every_ms!r}")
+        if self.every_ms is not None and not self.is_timed:
+            raise ConfigError(f"{self.kind} strikes what fits, not every_ms: say p, count, after_ms, until_ms")
 
     @property
     def is_timed(self) -> bool:
@@ -158,10 +160,8 @@ def load_plan(path: Path) -> list[Fault]:
         plan = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise ConfigError(f"{path} is not TOML: {exc}") from exc
-    if plan.keys() - {"fault"}:
-        raise ConfigError(
-            f"{path}: a plan has tables [[fault]] and nothing else, not {', '.join(plan.keys() - {'fault'})}"
-        )
+    if others := plan.keys() - {"fault"}:
+        raise ConfigError(f"{path}: a plan has tables [[fault]] and nothing else, not {', '.join(sorted(others))}")
     return read_plan(plan.get("fault", []), str(path))
 
 

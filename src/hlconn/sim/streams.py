@@ -197,7 +197,7 @@ class Session:
             return
         if self._held is None and faults.strikes("reorder", now_ms, channel):
             self._held = message
-            host.after(_REORDER_MS, self._release)
+            host.after(_REORDER_MS, lambda: self._held is message and self._release())
             return
         self._write(message)
         self._release()

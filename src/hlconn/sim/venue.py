@@ -27,7 +27,7 @@ from .actions import Malformed, read_envelope
 from .background import Background
 from .candles import Candles
 from .exchange import Envelope, Exchange, Rules
-from .faults import Fault, Faults
+from .faults import CONNECTION_FAULTS, Fault, Faults
 from .ledger import Account, Agent, Fill
 from .markets import DEFAULT_COINS, PERP_DECIMALS, USDC, Market, Token, markets_named, read_decimal
 from .matching import HiddenBook
@@ -172,6 +172,8 @@ class Venue:
         self._tick_due_ms = start_ms + self._rng.randint(*block_ms)
         self._at(self._tick_due_ms, self._tick)
         for fault in faults:
+            if fault.kind in CONNECTION_FAULTS and fault.after_ms <= 0 and fault.every_ms is None:
+                raise ConfigError(f"{fault.kind} would strike before anybody is connected: say after_ms or every_ms")
             self._arm(fault)
 
     async def __aenter__(self) -> Self:
