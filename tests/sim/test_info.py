@@ -407,7 +407,10 @@ def test_a_spot_state_lists_tokens_with_what_is_held(raw: Raw) -> None:
             {"coin": "PURR", "token": 1, "total": "0.0", "hold": "0.0", "entryNtl": "0.0"},
         ]
     }
-    assert [b["coin"] for b in raw.venue.info(type="spotClearinghouseState", user=USER)["balances"]] == ["USDC"]
+    assert raw.venue.info(type="spotClearinghouseState", user=USER) == {"balances": []}
+    only_purr = raw.venue.account(spot={"PURR": 3})
+    balances = raw.venue.info(type="spotClearinghouseState", user=only_purr.address)["balances"]
+    assert [(balance["coin"], balance["total"]) for balance in balances] == [("USDC", "0.0"), ("PURR", "3.0")]
 
 
 def test_the_rate_limit_grows_with_volume(raw: Raw) -> None:

@@ -493,7 +493,7 @@ def test_the_streams_of_an_address_nobody_knows_are_empty(raw: Raw) -> None:
     assert raw.take("userFills") == [{"isSnapshot": True, "user": nobody, "fills": []}]
     assert raw.take("openOrders")[0]["orders"] == []
     assert raw.take("clearinghouseState")[0]["clearinghouseState"]["assetPositions"] == []
-    assert raw.take("spotState")[0]["spotState"]["balances"][0]["total"] == "0.0"
+    assert raw.take("spotState")[0]["spotState"] == {"balances": []}
 
 
 # Errors
@@ -1172,6 +1172,19 @@ async def test_an_action_is_answered_with_the_next_block(venue: Venue, peer: Pee
     assert json.loads((await task).text) == {"status": "ok", "response": {"type": "default"}}
 
 
+@in_quiet_venue()
+async def test_an_http_client_that_leaves_does_not_take_its_action_back(venue: Venue, peer: Peer) -> None:
+    hand = Hand(venue, venue.account())
+    act = action.order([limit("B", 104_000, "0.01")], hand.instruments)
+    task = asyncio.create_task(post(venue, hand.payload(act), "/exchange"))
+    await until(lambda: venue.stats.actions == 1)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    venue.block()
+    assert len(hand.open_orders()) == 1
+    assert (await post(venue, {"type": "meta"})).status == 200
+
+
 def test_two_clients_of_one_key_and_an_agent_trade_for_the_same_account() -> None:
     venue = quiet_venue()
     party = venue.account()
@@ -1418,8 +1431,6 @@ def test_speed_makes_everything_faster() -> None:
             passed_ms, took_ms = venue.now_ms() - began, (time.monotonic() - wall) * 1000
             assert passed_ms == pytest.approx(took_ms * 40, rel=0.05)
             assert passed_ms >= 100 * 70
-            blocks = venue.history.blocks()
-            assert all(gap >= 70 for gap in [b.time_ms - a.time_ms for a, b in itertools.pairwise(blocks)][1:])
 
     asyncio.run(run())
 

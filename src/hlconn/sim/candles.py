@@ -76,7 +76,10 @@ class Candles:
         kept = self._kept[interval]
         while not kept or kept[-1].end_ms < time_ms:
             if kept:
-                start, end = _span(kept[-1].end_ms + 1, interval)
+                # After a long silence only the candles that are kept are made.
+                length = INTERVALS[interval]
+                skipped = max(0, (time_ms - kept[-1].end_ms) // length - _KEPT) if length else 0
+                start, end = _span(kept[-1].end_ms + 1 + skipped * length, interval)
                 first = kept[-1].close if end < time_ms or px is None else px
             else:
                 assert px is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -303,12 +303,14 @@ class Exchange:
         if builder is not None:
             paid_to = (builder["b"], builder["f"])
             # A sub-account is its master's; a vault's depositors have approved nothing.
-            approved_by = self.ledger.accounts[account.master] if account.kind == "subAccount" and account.master else account
+            is_sub = account.kind == "subAccount" and account.master is not None
+            approved_by = self.ledger.accounts[account.master or ""] if is_sub else account
             if approved_by.builders.get(builder["b"], -1) < builder["f"]:
                 return ok({"statuses": [{"error": "Builder fee has not been approved."}]}, "order")
         try:
             if not wires:
                 raise _Batch("Orders are empty.")
+            self._check_assets(wire["a"] for wire in wires)
             orders = [self._read_order(account, wire, paid_to) for wire in wires]
             if grouping == "normalTpsl":
                 self._check_group(orders, orders[1:], orders[0].is_buy)
@@ -323,6 +325,12 @@ class Exchange:
                 order.is_position_tpsl = grouping == "positionTpsl"
             statuses = [self._place(order) for order in orders]
         return ok({"statuses": statuses}, "order")
+
+    def _check_assets(self, assets: Iterable[int]) -> None:
+        """An unknown one refuses the whole action, before any of it is carried out."""
+        for asset in assets:
+            if asset not in self.by_asset:
+                raise Refused("Invalid spot" if 10_000 <= asset < 100_000 else "Invalid asset")
 
     def _check_group(self, orders: list[Order], children: list[Order], parent_buys: bool | None) -> None:
         if not children or any(child.trigger is None for child in children):
@@ -354,9 +362,7 @@ class Exchange:
 
     def _read_order(self, account: Account, wire: JsonObject, builder: tuple[str, int] | None) -> Order:
         """An order that has the right shape; raises _Batch for what depends on the payload alone."""
-        market = self.by_asset.get(wire["a"])
-        if market is None:
-            raise Refused("Invalid spot" if 10_000 <= wire["a"] < 100_000 else "Invalid asset")
+        market = self.by_asset[wire["a"]]
         trigger_wire = wire["t"].get("trigger")
         suffix = f" asset={market.asset}"
         sz, exact = read_decimal(wire["s"], market.sz_decimals)
@@ -612,9 +618,7 @@ class Exchange:
         return order if asset is None or order.market.asset == asset else None
 
     def _cancel(self, account: Account, cancels: list[tuple[int, int | str]], fast: bool) -> JsonObject:
-        for asset, _ in cancels:
-            if asset not in self.by_asset:
-                raise Refused("Invalid spot" if 10_000 <= asset < 100_000 else "Invalid asset")
+        self._check_assets(asset for asset, _ in cancels)
         statuses: list[Any] = []
         for asset, key in cancels:
             order = self._find(account, asset, key)
@@ -660,6 +664,7 @@ class Exchange:
         return entry
 
     def _plain_modify(self, account: Account, action: JsonObject) -> JsonObject:
+        self._check_assets([action["order"]["a"]])
         try:
             entry = self._modify(account, action["oid"], action["order"], "a" in action)
         except _OrderRefused as refused:
@@ -670,6 +675,7 @@ class Exchange:
 
     def _batch_modify(self, account: Account, action: JsonObject) -> JsonObject:
         statuses: list[JsonObject] = []
+        self._check_assets(item["order"]["a"] for item in action["modifies"])
         for item in action["modifies"]:
             try:
                 statuses.append(self._modify(account, item["oid"], item["order"], "a" in action))
@@ -782,4 +788,3 @@ class Exchange:
             if order.is_open:
                 self.finish(order, "delistedCanceled")
         self.markets[name] = self.by_asset[market.asset] = market
-

@@ -56,7 +56,7 @@ class _Socket:
         self.session: Session | None = None
 
     def send(self, message: bytes) -> None:
-        """Send one text frame. Those of one round of the loop go out together: a system call costs more than a frame."""
+        """Send one text frame. Those of one round of the loop go out together: system calls cost more than frames."""
         if not self._unsent:
             self._loop.call_soon(self._flush)
         self._unsent += (_head(1, len(message)), message)

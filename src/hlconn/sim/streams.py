@@ -197,16 +197,17 @@ class Session:
             return
         if self._held is None and faults.strikes("reorder", now_ms, channel):
             self._held = message
-            host.after(_REORDER_MS, lambda: self._held is message and self._release())
+            host.after(_REORDER_MS, lambda: self._release(message))
             return
         self._write(message)
-        self._release()
+        self._release(self._held)
         if faults.strikes("duplicate", now_ms, channel):
             self._write(message)
 
-    def _release(self) -> None:
-        held, self._held = self._held, None
-        if held is not None:
+    def _release(self, held: bytes | None) -> None:
+        """Send the message that waits, if it is still this one."""
+        if held is not None and held is self._held:
+            self._held = None
             self._write(held)
 
     def _write(self, message: bytes) -> None:

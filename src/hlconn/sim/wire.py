@@ -380,6 +380,7 @@ def _position(exchange: Exchange, account: Account, position: Position) -> JsonO
 
 
 def spot_state(account: Account) -> JsonObject:
+    """Balances by token index; none at all, as in a capture, for who never had a token."""
     balances = [
         {
             "coin": token.name,
@@ -388,7 +389,9 @@ def spot_state(account: Account) -> JsonObject:
             "hold": token.text(account.held.get(token, 0)),
             "entryNtl": "0.0",
         }
-        for token, wei in sorted({USDC: 0, **account.spot}.items(), key=lambda item: item[0].index)
+        for token, wei in sorted(
+            ({USDC: 0} | account.spot if account.spot else {}).items(), key=lambda item: item[0].index
+        )
     ]
     return {"balances": balances}
 
