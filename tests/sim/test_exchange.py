@@ -1362,3 +1362,15 @@ def test_on_busy_days_everything_holds() -> None:
     }  # fmt: skip
     assert {what for what in wanted if happened[what] < 3} == set()
     assert happened["fills"] > 500
+
+
+def test_what_the_venue_cancels_by_itself_is_told_as_such() -> None:
+    venue = quiet_venue()
+    raw = Raw(venue, venue.account())
+    raw.subscribe(type="userEvents", user=raw.party.address)
+    resting = raw.order(limit("A", 107_000, "0.01"))[0]["resting"]["oid"]
+    raw.order(limit("B", 107_000, "0.01", Tif.IOC))  # meets its own order, which goes
+    assert raw.take("user") == [{"nonUserCancel": [{"coin": "BTC", "oid": resting}]}]
+    mine = raw.order(limit("B", 100_000, "0.01"))[0]["resting"]["oid"]
+    assert raw.cancel("BTC", mine) == "success"
+    assert raw.take("user") == []

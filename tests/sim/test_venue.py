@@ -1286,6 +1286,7 @@ def test_the_next_answer_can_be_any_status(body: str | None, status: int, text: 
 async def test_a_text_and_bytes_as_the_next_answer(venue: Venue, peer: Peer) -> None:
     hand = Hand(venue, venue.account())
     venue.answer_next("Nonce mismatch.")
+    assert "universe" in await info(venue, type="meta")  # which is no action
     reply = await post(venue, hand.payload(action.noop()), "/exchange")
     assert json.loads(reply.text) == {"status": "err", "response": "Nonce mismatch."}
     venue.answer_next(b"{half of")

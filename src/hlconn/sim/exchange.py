@@ -573,7 +573,7 @@ class Exchange:
         self._armed.add(order.market.name)
 
     def finish(self, order: Order, status: str) -> None:
-        """End an order that rests, for a reason that is the venue's word."""
+        """End an order that rests, for a reason that is the venue's word; "canceled" is by the user's own will."""
         name = order.market.name
         if order.oid in self.books[name].orders:
             self.books[name].remove(order)
@@ -582,6 +582,8 @@ class Exchange:
         self.triggers[name].pop(order.oid, None)
         order.account.orders.pop(order.oid, None)
         order.status, order.status_ms, order.rests = status, self.now_ms, False
+        if status != "canceled" and not order.account.is_house:
+            order.account.non_user_cancels.append({"coin": name, "oid": order.oid})
         self._ended(order)
 
     def _ended(self, order: Order) -> None:

@@ -151,6 +151,7 @@ class Account:
     abstraction: str = "default"
     referrer: str | None = None
     updates: list[dict[str, Any]] = field(default_factory=list)
+    non_user_cancels: list[dict[str, Any]] = field(default_factory=list)
 
     def position(self, coin: str) -> int:
         found = self.positions.get(coin)

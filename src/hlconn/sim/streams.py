@@ -467,6 +467,9 @@ class Streams:
             new = fills.get(account, ())
             for topic in self._of("orderUpdates", user) if updates else ():
                 self._push(topic, updates, block.time_ms)
+            ended, account.non_user_cancels = account.non_user_cancels, []
+            for topic in self._of("userEvents", user) if ended else ():
+                self._push(topic, {"nonUserCancel": ended}, block.time_ms)
             if new:
                 made = [fill for fill, _ in new]
                 for topic in self._of("userEvents", user):
