@@ -1,6 +1,6 @@
 """Ours and the official SDK sign the same bytes: committed vectors always, random actions where the SDK is at hand.
 
-`make clients` puts it into build/sdk; HLCONN_SDK_PYTHON names another interpreter that has it. HLCONN_REQUIRE_SDK=ON: its
+`make clients` puts it into build/sdk; HLCONN_SDK_PYTHON names another interpreter. HLCONN_REQUIRE_SDK=ON: its
 absence is a failure.
 """
 
