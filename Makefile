@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SOURCES := pyproject.toml CMakeLists.txt $(shell find src -type f ! -name '*.pyc')
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test sdk lint checked asan fuzz mutants bench bench-smoke coverage clean
+.PHONY: demo test clients lint checked asan fuzz mutants bench bench-smoke coverage clean
 
 demo: $(VENV)/.installed
 	$(BIN)/hlconn demo
@@ -13,9 +13,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q
 
-# The official SDK in an environment of its own: with it, `make test` signs random actions in both and compares.
-sdk: $(BIN)/python
-	$(BIN)/python tools/make_vectors.py --venv-only
+# Clients that are not ours, each in an environment of its own: with them, `make test` signs random actions in the
+# official SDK too and compares, and the SDK and ccxt trade on the venue in a box.
+clients: $(BIN)/python
+	$(BIN)/python tools/client_venvs.py sdk ccxt
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "hlconn needs Python 3.11 to 3.13, this is %d.%d: say make PYTHON=python3.12" % v)'
@@ -57,6 +58,7 @@ mutants: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m pytest benches -q --benchmark-warmup=on --benchmark-columns=median,min,rounds --benchmark-sort=name
 	$(BIN)/python benches/endurance.py
+	$(BIN)/python benches/venue_soak.py
 
 # Each bench once: that it works and that its answers are right, nothing about time.
 bench-smoke: $(VENV)/.dev

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from hlconn.sim import Market, wire
+from hlconn.sim import Venue, wire
 
 COUNT = 256
 
 
-def _market_messages(coin_name: str) -> tuple[list[bytes], list[bytes], list[bytes]]:
-    market = Market(coins=(coin_name,), seed=11, start_ms=1_790_000_000_000)
-    coin = market.coins[coin_name]
+def _market_messages(coin: str) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    venue = Venue(seed=11, coins=(coin,), stepped=True, start_ms=1_790_000_000_000, history_blocks=1)
+    market = venue.exchange.markets[coin]
     encode = wire.Encoder()
     books: list[bytes] = []
     tops: list[bytes] = []
     trades: list[bytes] = []
     while min(len(books), len(tops), len(trades)) < COUNT:
-        block = market.step()
-        hidden = block.books[coin_name]
+        block = venue.block()
+        hidden = block.books[coin]
         if len(hidden.bids) >= 20 and len(hidden.asks) >= 20:
-            books.append(encode("l2Book", wire.l2_book(coin, block.time_ms, hidden)))
-        tops.append(encode("bbo", wire.bbo(coin, block.time_ms, hidden)))
-        trades.extend(encode("trades", wire.trades(coin, [trade])) for trade in block.trades.get(coin_name, ()))
+            books.append(encode("l2Book", wire.l2_book(market, block.time_ms, hidden)))
+        tops.append(encode("bbo", wire.bbo(market, block.time_ms, hidden)))
+        trades.extend(encode("trades", wire.trades(market, [trade])) for trade in block.trades.get(coin, ()))
     return books[:COUNT], tops[:COUNT], trades[:COUNT]
 
 

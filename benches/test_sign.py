@@ -1,7 +1,7 @@
 """From an order to the bytes of its post message, beside one bare signature of libsecp256k1 and the official SDK.
 
 What is signed in each round has another nonce. Every answer is checked: it recovers to the address of the signer. The
-SDK runs in an interpreter of its own (`make sdk`, or HLCONN_SDK_PYTHON), which measures itself; without it: skipped.
+SDK runs in an interpreter of its own (`make clients`, or HLCONN_SDK_PYTHON), which measures itself; else skipped.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ sdk_clock = SdkClock()
 @pytest.mark.benchmark(group=GROUP, timer=sdk_clock)
 @pytest.mark.parametrize("kind", SDK_CASES)
 @pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.skipif(not SDK.exists(), reason="the official SDK is not installed: make sdk")
+@pytest.mark.skipif(not SDK.exists(), reason="the official SDK is not installed: make clients")
 def test_official_sdk(benchmark: BenchmarkFixture, kind: str, backend: str) -> None:
     """From the SDK's order request to the bytes of its request; as pip installs it, and with coincurve beside it."""
     oracle, case = Oracle(SDK, backend), {**CASE, **SDK_CASES[kind]}

@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hlconn._core import book as book_module
 from hlconn._core import codec
 
+pytest_plugins = ["hlconn.sim.pytest_plugin"]
+
 PROFILE = os.environ.get("HLCONN_HYPOTHESIS", "ci")
 
 # function_scoped_fixture: the only such fixture is `reader`, which is the same for every example of a test.

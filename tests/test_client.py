@@ -58,13 +58,11 @@ class Condition:
 
 def venue_levels(venue: Venue, coin: str, depth: int = 20) -> list[list[list[float]]]:
     """px, sz, n of the venue's own book of the last block."""
-    found = venue.market.book_at(coin)
-    assert found is not None
-    of = venue.market.coins[coin]
-    sides = [side[:depth] for side in found[1]]
+    of = venue.exchange.markets[coin]
+    sides = [side[:depth] for side in venue.history.book(coin)]
     return [
-        [[float(of.px_text(level.tick)) for level in side] for side in sides],
-        [[float(of.sz_text(level.lots)) for level in side] for side in sides],
+        [[float(of.px_text(level.px)) for level in side] for side in sides],
+        [[float(of.sz_text(level.sz)) for level in side] for side in sides],
         [[float(level.n) for level in side] for side in sides],
     ]
 
@@ -130,7 +128,7 @@ def test_a_cut_gives_stale_books_that_come_back_and_equal_the_venue_s_own_20_tim
                     venue.cut(1000 if "1000" in cut else None)
                     await until(lambda: downs > round_)  # noqa: B023
                 await until(lambda: not any(book.stale for book in books.values()))
-                await venue.pause()
+                venue.pause()
                 await until(all_equal)
                 venue.resume()
             assert downs == 20
@@ -152,7 +150,7 @@ def test_a_periodic_feed_that_falls_silent_makes_its_book_stale_until_it_speaks_
             book = await hl.market.book("BTC", feeds=("slow", "fast"))
             live = Condition(lambda: not book.stale)
             hl.market.on_book("BTC", live.look)
-            await venue.pause()
+            venue.pause()
             async with asyncio.timeout(TIMEOUT_S):
                 while not book.stale:  # nothing calls back when nothing comes: the clock itself is what is waited for
                     await asyncio.sleep(0.01)
@@ -302,7 +300,7 @@ def test_a_top_is_no_book_for_who_asks_for_levels() -> None:
 
 def test_who_waits_for_a_book_learns_at_once_that_the_session_ended() -> None:
     async def work() -> None:
-        async with Venue(seed=3, coins=("BTC",), manual=True) as venue:
+        async with Venue(seed=3, coins=("BTC",), stepped=True) as venue:
             async with hlconn.connect(venue.endpoints) as hl:
                 venue.cut()
                 hl.feed.mark_stale("nothing will come")
@@ -469,8 +467,8 @@ def test_a_first_connection_that_fails_is_link_down_with_its_cause() -> None:
 
 def test_no_snapshot_in_time_is_link_down_and_says_why() -> None:
     async def work() -> None:
-        async with Venue(seed=3, coins=("BTC",), manual=True) as venue, hlconn.connect(venue.endpoints) as hl:
-            await venue.pause()
+        async with Venue(seed=3, coins=("BTC",), stepped=True) as venue, hlconn.connect(venue.endpoints) as hl:
+            venue.pause()
             with pytest.raises(hlconn.LinkDown, match="no book of BTC within"):
                 await hl.market.book("BTC", feeds=("bbo", "slow"), timeout_s=0.0)
 

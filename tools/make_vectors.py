@@ -1,7 +1,4 @@
-"""Make tests/vectors/sdk.json with the official SDK, in a virtual environment of its own.
-
-`make sdk` calls it with --venv-only: then the tests compare with the SDK itself, on random actions.
-"""
+"""Make tests/vectors/sdk.json with the official SDK, in a virtual environment of its own."""
 
 from __future__ import annotations
 
@@ -11,34 +8,20 @@ import os
 import random
 import subprocess
 import sys
-import venv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from client_venvs import BUILD, make_venv
+from client_venvs import python_of as python_of
 from sdk_cases import COINS, Case, random_key, random_l1, random_user_signed
 
 ROOT = Path(__file__).resolve().parent.parent
-#: The SDK, and what makes it ten times as fast when it happens to be there.
-PACKAGES = ["hyperliquid-python-sdk==0.24.0", "coincurve"]
 #: Who signs inside the SDK: Python of its own, which shares no code with us, or the library that we use as well.
 BACKENDS = {"python": "NativeECCBackend", "coincurve": "CoinCurveECCBackend"}
-VENV = ROOT / "build" / "sdk"
+VENV = BUILD / "sdk"
 VECTORS = ROOT / "tests" / "vectors" / "sdk.json"
 SEED = 20260801
-
-
-def python_of(folder: Path) -> Path:
-    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-
-
-def make_venv(folder: Path) -> Path:
-    python, done = python_of(folder), folder / ".installed"
-    if not done.exists() or done.read_text() != repr(PACKAGES):
-        venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "--disable-pip-version-check", "install", "-q", *PACKAGES], check=True)
-        done.write_text(repr(PACKAGES))
-    return python
 
 
 class Oracle:
@@ -101,11 +84,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", type=Path, help="an interpreter that has the SDK, instead of making one")
     parser.add_argument("--venv", type=Path, default=VENV, help="where to make it (default: %(default)s)")
-    parser.add_argument("--venv-only", action="store_true", help="make the environment and stop")
     args = parser.parse_args()
-    python = args.python or make_venv(args.venv)
-    if args.venv_only:
-        return
+    python = args.python or make_venv("sdk", args.venv)
     oracle = Oracle(python)
     made = vectors(oracle)
     oracle.close()

@@ -1,6 +1,6 @@
 """Ours and the official SDK sign the same bytes: committed vectors always, random actions where the SDK is at hand.
 
-`make sdk` puts it into build/sdk; HLCONN_SDK_PYTHON names another interpreter that has it. HLCONN_REQUIRE_SDK=ON: its
+`make clients` puts it into build/sdk; HLCONN_SDK_PYTHON names another interpreter. HLCONN_REQUIRE_SDK=ON: its
 absence is a failure.
 """
 
@@ -174,8 +174,8 @@ def test_committed_numbers_reproduce() -> None:
 @pytest.fixture(scope="module")
 def oracle() -> Iterator[Oracle]:
     if not PYTHON.exists():
-        assert os.environ.get("HLCONN_REQUIRE_SDK") != "ON", f"{PYTHON} is missing: say make sdk"
-        pytest.skip("the official SDK is not installed: make sdk")
+        assert os.environ.get("HLCONN_REQUIRE_SDK") != "ON", f"{PYTHON} is missing: say make clients"
+        pytest.skip("the official SDK is not installed: make clients")
     oracle = Oracle(PYTHON)
     yield oracle
     oracle.close()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import hlconn.cli._demo_orders as _demo_orders
 import hlconn.cli.demo as demo
 from hlconn import Book
 from hlconn.cli import main
@@ -46,7 +47,23 @@ def assert_proves_its_books(text: str) -> None:
     assert equal is not None
     assert int(equal[1]) == int(equal[2]) == compared == sum(int(equal[i]) for i in range(3, 7))
     assert all(int(equal[i]) > 0 for i in range(3, 7))
+    assert_traded(text)
     assert re.match(r"received to callback( +[0-9.,]+ us){3} +[0-9,]+$", found["frame"])
+
+
+def assert_traded(text: str) -> None:
+    """Placed, modified by oid to another price, canceled; filled both ways; and nothing was left."""
+    told = re.search(
+        r"orders      order (\d+) placed at (\d+), modified by oid to (\d+), canceled\n"
+        r" +bought 0\.01 BTC at [0-9.]+, sold 0\.01 at [0-9.]+\n"
+        r" +(\d+) fills? add up, no order and no position is left\n"
+        r"  answered    5 signed actions",
+        text.partition("Summary")[2],
+    )
+    assert told is not None
+    assert int(told[1]) > 1 << 32
+    assert int(told[2]) < int(told[3])
+    assert int(told[4]) >= 2
 
 
 @pytest.mark.parametrize("command", [PLAIN, WITHOUT_RICH], ids=["as installed", "without rich"])
@@ -170,6 +187,16 @@ def test_a_book_that_differs_fails_the_demo(
     )
     equal, of = re.match(r"(\d+) of (\d+)", summary(out)["equal"]).groups()  # type: ignore[union-attr]
     assert 0 < int(equal) < int(of)
+
+
+def test_an_order_that_the_venue_answers_otherwise_fails_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # too small for the venue: 0.00001 BTC is about a dollar
+    monkeypatch.setattr(_demo_orders, "_SZ", "0.00001")
+    assert main(["demo", "--seconds", "2"]) == 1
+    err = capsys.readouterr().err
+    assert re.match(r"hlconn: place: expected Resting, the venue's answer means Rejected\(.*MIN_NOTIONAL", err)
 
 
 def test_a_demo_that_compared_nothing_fails(

@@ -1,7 +1,7 @@
 """The demo's venue, in a process of its own: both ends of the pipe between them.
 
-The child prints its endpoints as one line of JSON, obeys "cut" lines on its stdin, and ends when that pipe closes:
-however the parent dies, the child does not outlive it.
+The child prints its endpoints and the key of an account with play money as one line of JSON, obeys "cut" lines on its
+stdin, and ends when that pipe closes: however the parent dies, the child does not outlive it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ _STOP_TIMEOUT_S = 5.0
 
 
 class VenueProcess:
-    """A venue in a child process, as a context manager. It is ready when the constructor returns."""
+    """A venue in a child process, as a context manager. It is ready when the constructor returns.
+
+    key: of an account with 10,000 of play money.
+    """
 
     def __init__(self, coins: tuple[str, ...], seed: int, speed: float) -> None:
         self._process = subprocess.Popen(
@@ -43,7 +46,9 @@ class VenueProcess:
             line = self._stdout.readline()
             if not line:
                 raise CommandError(f"the venue's process ended at its start, with exit code {self._process.wait()}")
-            self.endpoints = Endpoints(**json.loads(line), network=Network.LOCAL)
+            said = json.loads(line)
+            self.key: str = said.pop("key")
+            self.endpoints = Endpoints(**said, network=Network.LOCAL)
         except BaseException:
             self.stop()
             raise
@@ -82,6 +87,7 @@ class VenueProcess:
 
 async def _serve(coins: tuple[str, ...], seed: int, speed: float) -> None:
     async with Venue(seed, speed, coins) as venue:
+        account = venue.account(usdc=10_000)
         loop = asyncio.get_running_loop()
 
         def obey() -> None:
@@ -90,7 +96,8 @@ async def _serve(coins: tuple[str, ...], seed: int, speed: float) -> None:
                     loop.call_soon_threadsafe(venue.cut, _CUT_CODE)
 
         endpoints = venue.endpoints
-        print(json.dumps({"http_url": endpoints.http_url, "ws_url": endpoints.ws_url}), flush=True)
+        said = {"http_url": endpoints.http_url, "ws_url": endpoints.ws_url, "key": account.key}
+        print(json.dumps(said), flush=True)
         await asyncio.to_thread(obey)
 
 

@@ -1,4 +1,4 @@
-"""`hlconn demo`: a venue in its own process, a session with it, and the proof that the books are right."""
+"""`hlconn demo`: a venue in its own process, a session with it, orders on it, and the proof that all of it is right."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from ..config import SessionConfig
 from ..session.link import LinkState
 from ..types import Side
 from . import CommandError
+from ._demo_orders import Orders
 from ._terminal import Screen, View, screen
 from ._venue_process import VenueProcess
 
@@ -204,17 +205,20 @@ async def _demo(venue: VenueProcess, seconds: float) -> int:
     print(
         f"A made-up market runs in a process of its own, {_SPEED:g} times as fast as the real one, at\n"
         f"{venue.endpoints.ws_url}; this process connects to it as it would to the real one.\n"
-        f"Half-way the venue cuts the connection, as the real one does.\n",
+        f"Orders are placed, modified, canceled and filled; half-way the venue cuts the connection,\n"
+        f"as the real one does.\n",
         flush=True,
     )
-    with closing(_Referee(venue.endpoints.http_url)) as referee:
+    with closing(_Referee(venue.endpoints.http_url)) as referee, closing(Orders(venue.endpoints, venue.key)) as orders:
         async with connect(venue.endpoints, config=config) as client:
             probe = _Probe(client)
             books = [await client.market.book(coin) for coin in _COINS]
             with screen() as shown:
-                await _watch(venue, seconds, client, probe, referee, books, shown)
+                await _watch(venue, seconds, client, probe, referee, orders, books, shown)
             elapsed_s = probe.elapsed_s
-            _summarize(client, probe, referee, elapsed_s)
+            _summarize(client, probe, referee, orders, elapsed_s)
+    if not orders.told:
+        raise CommandError("no order was sent: nothing is proved. Try again.")
     if referee.mismatches:
         count, first = len(referee.mismatches), referee.mismatches[0]
         raise CommandError(f"{count} of {referee.books} books differ from the venue's. The first: {first}")
@@ -230,11 +234,15 @@ async def _watch(
     client: Client,
     probe: _Probe,
     referee: _Referee,
+    orders: Orders,
     books: list[Book],
     shown: Screen,
 ) -> None:
-    """Refresh the picture and compare samples until the time is up and there is enough to judge."""
-    cut = False
+    """Refresh the picture and compare samples until the time is up and there is enough to judge.
+
+    Orders are sent at a quarter of the time, the connection is cut at half.
+    """
+    cut = traded = False
     ticks: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=5)
     while True:
         venue.check()
@@ -253,6 +261,10 @@ async def _watch(
             tuple(probe.events),
         )
         await asyncio.to_thread(shown.show, view)
+        if not traded and elapsed_s >= seconds / 4 and not books[0].stale:
+            traded = True
+            await asyncio.to_thread(orders.run, books[0].best_bid, books[0].best_ask)
+            probe.events += [f"{elapsed_s:5.1f} s   {sentence}" for sentence in orders.told]
         if elapsed_s >= seconds and (referee.has_seen(after_reconnect=True) or elapsed_s >= seconds + _PATIENCE_S):
             return
         if not cut and elapsed_s >= seconds / 2 and referee.has_seen(after_reconnect=False):
@@ -276,10 +288,11 @@ def _facts(
     )
 
 
-def _summarize(client: Client, probe: _Probe, referee: _Referee, elapsed_s: float) -> None:
+def _summarize(client: Client, probe: _Probe, referee: _Referee, orders: Orders, elapsed_s: float) -> None:
     p50, p99, p999 = probe.percentiles_us()
     rate, size = f"{probe.messages / elapsed_s:,.0f} a second", f"{probe.bytes:,} bytes"
     before, after = (", ".join(f"{coin} {referee.compared[coin, late]}" for coin in _COINS) for late in (False, True))
+    answers_ms = np.median(orders.answers_us) / 1000 if orders.answers_us else math.nan
     print(
         f"\nSummary\n"
         f"  messages    {probe.messages:,} in {elapsed_s:.1f} s, {rate}, {size}\n"
@@ -287,6 +300,8 @@ def _summarize(client: Client, probe: _Probe, referee: _Referee, elapsed_s: floa
         f"  compared    {referee.books} books with the venue's own, level by level ({referee.levels:,} levels)\n"
         f"  equal       {referee.books - len(referee.mismatches)} of {referee.books}"
         f" (before the cut {before}; after {after})\n"
+        f"  orders      {f'{chr(10)}              '.join(orders.told) or 'none were sent'}\n"
+        f"  answered    {len(orders.answers_us)} signed actions, each with its block: median {answers_ms:.1f} ms\n"
         f"\n"
         f"  latency on this machine     {'p50':>10} {'p99':>10} {'p99.9':>10} {'messages':>10}\n"
         f"  frame received to callback  {p50:>10} {p99:>10} {p999:>10} {probe.book_messages:>10,}",

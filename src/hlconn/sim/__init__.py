@@ -1,14 +1,39 @@
-"""A venue in a box: a made-up market on a loopback port that speaks the venue's protocol.
+"""A venue in a box: an exchange on a loopback port that speaks the venue's protocol, for every client.
 
     async with hlconn.sim.Venue(seed=7) as venue:
-        ...  # connect to venue.endpoints
+        account = venue.account(usdc=10_000)
+        ...  # connect to venue.url, sign with account.key
 
-It stands beside the rest of the package and shares no decoder, encoder or rule with it: it is what they are
+It stands beside the rest of the package and shares no decoder, encoder, hash or rule with it: it is what they are
 tested against.
 """
 
-from .coins import DEFAULT_COINS
-from .market import Block, HiddenBook, Level, Market, Trade
-from .venue import Stats, Venue, serve
+from .exchange import Rules
+from .faults import FAULTS, Fault, load_plan
+from .info import InfoRefused
+from .ledger import Fees
+from .markets import DEFAULT_COINS
+from .matching import HiddenBook, Level
+from .orders import Block, Trade
+from .streams import Pipe, Stats
+from .venue import History, Party, Venue, serve
 
-__all__ = ["DEFAULT_COINS", "Block", "HiddenBook", "Level", "Market", "Stats", "Trade", "Venue", "serve"]
+__all__ = [
+    "DEFAULT_COINS",
+    "FAULTS",
+    "Block",
+    "Fault",
+    "Fees",
+    "HiddenBook",
+    "History",
+    "InfoRefused",
+    "Level",
+    "Party",
+    "Pipe",
+    "Rules",
+    "Stats",
+    "Trade",
+    "Venue",
+    "load_plan",
+    "serve",
+]

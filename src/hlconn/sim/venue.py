@@ -1,146 +1,102 @@
-"""The venue in a box: the market of `market.py` over a loopback WebSocket, with `POST /info` beside it.
-
-Limits of the public venue (weights, counts of connections and subscriptions, the idle close) are left out on
-purpose: this one is for tests and demonstrations.
-"""
+"""The venue in a box: one exchange on one port, with a clock, made-up traders, and everything that can go wrong."""
 
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import logging
 import math
-import socket
+import random
 import ssl
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Self
+from typing import Any, Literal, NamedTuple, Self
 
-import orjson
-from picows import (
-    WSCloseCode,
-    WSFrame,
-    WSListener,
-    WSMsgType,
-    WSProtocolError,
-    WSTransport,
-    WSUpgradeRequest,
-    ws_create_server,
-)
+from coincurve import PrivateKey
 
 from ..config import Endpoints, Network
 from ..errors import ConfigError
-from . import wire
-from .coins import DEFAULT_COINS
-from .info import InfoRefused, answer
-from .market import Block, Market
-from .rest import RestServer
+from . import info, markets, wire
+from .actions import Malformed, read_envelope
+from .background import Background
+from .candles import Candles
+from .exchange import Envelope, Exchange, Rules
+from .faults import CONNECTION_FAULTS, Fault, Faults
+from .ledger import Account, Agent, Fill
+from .markets import DEFAULT_COINS, PERP_DECIMALS, USDC, Market, Token, markets_named, read_decimal
+from .matching import HiddenBook
+from .orders import Block, Order
+from .server import Server
+from .signing import address_of, keccak
+from .streams import Answer, Pipe, Session, Stats, Streams, Transport
 
-__all__ = ["Stats", "Venue", "serve"]
+__all__ = ["History", "Party", "Venue", "serve"]
 
 log = logging.getLogger("hlconn.sim")
 
-# Venue time between two l2Book messages of one subscription, as measured on the public venue in 2026.
-_SLOW_MS, _FAST_MS = 5000, 500
-
-_MAX_REQUEST_BYTES = 1 << 20
-_GREETING = b"Websocket connection established."
-_CUT_REASON = b"Expired"
-# How long a client may take to answer our close frame before its socket is cut.
-_CLOSE_TIMEOUT_S = 1.0
+# A block is final about every 85 ms on the real venue.
+_BLOCK_MS = (70, 100)
+_CALM = 24_000
 
 
-@dataclass(slots=True)
-class Stats:
-    """Counters since the venue was made. messages_sent counts text frames; errors, the `error` messages among them."""
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Somebody who can trade here. key: "0x" and 64 hex digits; address: lower case. Play money, real signatures."""
 
-    blocks: int = 0
-    connections: int = 0
-    subscribes: int = 0
-    unsubscribes: int = 0
-    pings: int = 0
-    posts: int = 0
-    errors: int = 0
-    messages_received: int = 0
-    messages_sent: int = 0
-    bytes_sent: int = 0
-    slow_clients_dropped: int = 0
+    address: str
+    key: str = field(repr=False)
 
 
-class _Client(WSListener):
-    """One connection: its frames in, its messages out. What it is subscribed to is the venue's to know."""
+class _Pending(NamedTuple):
+    envelope: Envelope
+    reply: Callable[[Answer | None], object]
 
-    def __init__(self, venue: Venue) -> None:
-        self._venue = venue
-        self._parts = bytearray()
-        self.transport: WSTransport | None = None
 
-    def on_ws_connected(self, transport: WSTransport) -> None:
-        self.transport = transport
-        self._venue._connections.add(transport)
-        self._venue._joined(self)
+def _rank(pending: _Pending) -> int:
+    """The order of actions inside a block: those that cannot take first, then cancels, then the rest.
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        self._venue._left(self)
-        self._venue._connections.discard(transport)
-
-    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """An exception here makes picows log it and close this client with code 1011."""
-        if frame.msg_type == WSMsgType.CLOSE:
-            code = frame.get_close_code()
-            transport.send_close(WSCloseCode.OK if code == WSCloseCode.NO_INFO else code)
-            transport.disconnect()
-        elif frame.msg_type != WSMsgType.PONG:
-            self._parts += frame.get_payload_as_memoryview()
-            if len(self._parts) > _MAX_REQUEST_BYTES:
-                raise WSProtocolError(WSCloseCode.MESSAGE_TOO_BIG, "request too long")
-            if frame.fin:
-                message = bytes(self._parts)
-                self._parts.clear()
-                self._venue._received(self, message)
-
-    def pause_writing(self) -> None:
-        """The bound on unsent bytes is kept by `send`."""
-
-    def resume_writing(self) -> None:
-        pass
-
-    def send(self, message: bytes) -> None:
-        """Send one text frame; a client that left too much unread is dropped instead."""
-        assert self.transport is not None
-        stats = self._venue.stats
-        self.transport.send(WSMsgType.TEXT, message)
-        stats.messages_sent += 1
-        stats.bytes_sent += len(message)
-        if self.transport.underlying_transport.get_write_buffer_size() > self._venue.max_buffer_bytes:
-            log.warning("dropped a client that left more than %d bytes unread", self._venue.max_buffer_bytes)
-            stats.slow_clients_dropped += 1
-            self.cut(None)
-
-    def cut(self, code: int | None) -> None:
-        """End the connection with this close code, or without a word. Nothing is sent to it afterwards."""
-        assert self.transport is not None
-        self._venue._left(self)
-        if code is None:
-            self.transport.disconnect(graceful=False)
-        else:
-            self.transport.send_close(WSCloseCode(code), _CUT_REASON)
-            asyncio.get_running_loop().call_later(_CLOSE_TIMEOUT_S, self.transport.disconnect, False)
+    Source: exchange docs, "Order book": a modify counts as the order it places.
+    """
+    action = pending.envelope.action
+    match action["type"]:
+        case "cancel" | "cancelByCloid":
+            return 1
+        case "order":
+            orders = action["orders"]
+        case "modify":
+            orders = [action["order"]]
+        case "batchModify":
+            orders = [item["order"] for item in action["modifies"]]
+        case _:
+            return 0
+    return 2 if any(o["t"].get("limit", {}).get("tif") in ("Gtc", "Ioc", "FrontendMarket") for o in orders) else 0
 
 
 class Venue:
-    """A venue on a loopback port, as an async context manager.
+    """A venue on a loopback port, as an async context manager, or without a port at all.
 
-    seed: the same seed gives the same market, block times apart. speed: 20 makes everything 20 times faster in wall
-    time; block times (venue ms, from the wall clock at construction on) advance as at speed 1. coins: names, BTC ETH
-    SOL kPEPE HYPE DOGE, MATIC with an empty book, and made-up T0 to T249. port, http_port: 0 picks free ones, which
-    a later `start()` uses again. manual: no timer; `block()` makes and publishes one block. greeting: send the
-    plain-text first frame. shuffle_keys: write messages with keys in random order and white space.
-    max_buffer_bytes: a client with more unsent bytes than this is dropped. history_blocks: see `Market`.
+    seed: the same seed gives the same market. speed: 20 makes everything 20 times faster in wall time. coins: see
+    `DEFAULT_COINS`; also HYPE, DOGE and the made-up T0 to T249. port: 0 picks a free one, which a later `start()` uses
+    again. tls: True for a throw-away certificate (see `client_context`), or a server's SSLContext.
 
-    Raises ConfigError for settings that cannot work. Everything but `endpoints` and `url` can be used before
+    stepped: nothing moves but by `advance` and `block`; such a venue can be used without `start`, by `pipe` and
+    `request`. traders: False for books that hold nothing but what clients and `rest` put there. instant: an action is
+    carried out when it comes, in a block of its own, not with the next one. answers: whether an action's answer comes
+    before or after what its block sends on streams, or now so and now so. rules: see `Rules`. faults: things that go
+    wrong from the start on, see `fault`.
+
+    greeting: send the plain-text first frame. shuffle_keys: write messages with keys in random order and white space.
+    max_buffer_bytes: a client with more unsent bytes than this is dropped. history_blocks: how many blocks, and
+    finished orders since, are remembered; None for all of them; by default 6000, fewer when more than four coins are
+    listed, and all when stepped. debug: check after each block that nothing was created or lost (slow).
+
+    Raises ConfigError for settings that cannot work. Everything but `url` and what follows from it can be used before
     `start()`. Not thread-safe.
     """
 
@@ -151,33 +107,74 @@ class Venue:
         coins: tuple[str, ...] = DEFAULT_COINS,
         host: str = "127.0.0.1",
         port: int = 0,
-        http_port: int = 0,
         *,
-        ssl_context: ssl.SSLContext | None = None,
-        manual: bool = False,
+        tls: bool | ssl.SSLContext = False,
+        stepped: bool = False,
+        start_ms: int | None = None,
+        traders: bool = True,
+        instant: bool = False,
+        block_ms: tuple[int, int] = _BLOCK_MS,
+        answers: Literal["before", "after", "random"] = "before",
+        rules: Rules | None = None,
+        faults: Iterable[Fault] = (),
         greeting: bool = True,
         shuffle_keys: bool = False,
-        history_blocks: int | None = None,
+        history_blocks: int | Literal["default"] | None = "default",
         max_buffer_bytes: int = 16 * 1024 * 1024,
+        debug: bool = False,
     ) -> None:
         if not 0 < speed < math.inf:
             raise ConfigError(f"speed must be a positive number, not {speed!r}")
-        self.market = Market(coins, seed, time.time_ns() // 1_000_000, history_blocks)
+        if not 1 <= block_ms[0] <= block_ms[1]:
+            raise ConfigError(f"block_ms must be the shortest and the longest time, at least 1, not {block_ms!r}")
+        listed = markets_named(tuple(coins))
+        if history_blocks == "default":
+            history_blocks = None if stepped else min(6000, max(240, _CALM // len(listed)))
+        if history_blocks is not None and history_blocks < 1:
+            raise ConfigError(f"history_blocks must be at least 1, not {history_blocks}")
+        if start_ms is None:
+            start_ms = 1_750_000_000_000 if stepped else time.time_ns() // 1_000_000
+        self.seed, self.max_buffer_bytes = seed, max_buffer_bytes
+        self.exchange = Exchange(listed, start_ms, rules or Rules(), seed, history_blocks, debug)
+        self.candles = {name: Candles(market) for name, market in listed.items()}
         self.stats = Stats()
-        self.max_buffer_bytes = max_buffer_bytes
-        self._speed, self._host, self._port, self._http_port = speed, host, port, http_port
-        self._ssl_context, self._manual, self._greeting = ssl_context, manual, greeting
-        self._encode = wire.Encoder(seed if shuffle_keys else None)
-        self._server: asyncio.Server | None = None
-        self._rest: RestServer | None = None
-        self._timer: asyncio.Task[None] | None = None
-        self._resumed = asyncio.Event()
-        self._resumed.set()
-        self._clients: set[_Client] = set()
-        # Also those that were cut and have not answered our close frame yet.
-        self._connections: set[WSTransport] = set()
-        # Who is subscribed to what, and the block time of the last message each of them got for it.
-        self._topics: dict[wire.Subscription, dict[_Client, int]] = {}
+        self.faults = Faults(seed)
+        self.encode = wire.Encoder(seed if shuffle_keys else None)
+        self.streams = Streams(self)
+        self.history = History(self.exchange)
+        self._authority: Any = None
+        if tls is True:
+            self._authority, tls = _throw_away_certificate(host)
+        self._tls = tls or None
+        self._address = host
+        self._server = Server(self, host, port, self._tls)
+        self._speed, self._stepped, self._instant, self._answers = speed, stepped, instant, answers
+        self._greeting, self._block_ms = greeting, block_ms
+        self._rng = random.Random(f"{seed}:blocks")
+        self._pool: list[_Pending] = []
+        self._next_answers: deque[tuple[str, Answer]] = deque()
+        self._parties = itertools.count()
+        self._origin = (time.monotonic(), float(start_ms))
+        self._now_ms = float(start_ms)  # of a stepped clock
+        self._due: list[tuple[float, int, Callable[[], object]]] = []
+        self._ticket = itertools.count()
+        self._wake: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._skew_ms = 0  # of what it says, against what it schedules by
+        self._paused = False
+        self._made: Block | None = None
+        self._background = Background(self.exchange, seed) if traders else None
+        self.exchange.open()
+        # Two of them: `cross` trades with what `rest` has put there, and nobody trades with themselves.
+        self._outsider, self._crosser = (
+            self.exchange.ledger.open("0x" + byte * 20, is_house=True) for byte in ("05", "06")
+        )
+        self._tick_due_ms = start_ms + self._rng.randint(*block_ms)
+        self._at(self._tick_due_ms, self._tick)
+        for fault in faults:
+            if fault.kind in CONNECTION_FAULTS and fault.after_ms <= 0 and fault.every_ms is None:
+                raise ConfigError(f"{fault.kind} would strike before anybody is connected: say after_ms or every_ms")
+            self._arm(fault)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -188,239 +185,523 @@ class Venue:
     ) -> None:
         await self.stop()
 
-    @property
-    def endpoints(self) -> Endpoints:
-        """Where it listens. Known from the first `start()` on."""
-        if not self._port or not self._http_port:
-            raise RuntimeError("the venue has no ports yet: start it first")
-        host = "127.0.0.1" if self._host in ("", "0.0.0.0") else self._host
-        tls = "s" if self._ssl_context else ""
-        return Endpoints(f"http{tls}://{host}:{self._http_port}", f"ws{tls}://{host}:{self._port}/ws", Network.LOCAL)
+    # Where it is.
 
     @property
     def url(self) -> str:
-        """The WebSocket URL."""
+        """The base of its HTTP addresses, `http://127.0.0.1:PORT`; known from the first `start()` on."""
+        return self.endpoints.http_url
+
+    @property
+    def ws_url(self) -> str:
         return self.endpoints.ws_url
 
     @property
+    def endpoints(self) -> Endpoints:
+        """For `hlconn.connect`."""
+        if not self._server.port:
+            raise RuntimeError("the venue has no port yet: start it first")
+        host = "127.0.0.1" if self._address in ("", "0.0.0.0") else self._address
+        tls = "s" if self._tls is not None else ""
+        at = f"{host}:{self._server.port}"
+        return Endpoints(f"http{tls}://{at}", f"ws{tls}://{at}/ws", Network.LOCAL)
+
+    @property
+    def ca_pem(self) -> bytes:
+        """The certificate of the throw-away authority, with `tls=True`."""
+        if self._authority is None:
+            raise RuntimeError("this venue has no throw-away certificate: make it with tls=True")
+        pem: bytes = self._authority.cert_pem.bytes()
+        return pem
+
+    def client_context(self) -> ssl.SSLContext:
+        """A client's TLS settings that trust this venue alone, with `tls=True`."""
+        return ssl.create_default_context(cadata=self.ca_pem.decode())
+
+    @property
     def clients(self) -> int:
-        """Open WebSocket connections."""
-        return len(self._clients)
+        """Open WebSocket connections and pipes."""
+        return len(self.streams.sessions)
+
+    # Running.
 
     async def start(self) -> None:
-        """Listen and, unless manual, make blocks. After `stop()`, goes on with the same market on the same ports."""
-        if self._server is not None:
+        """Listen and, unless stepped, make blocks. After `stop()`, goes on with the same market on the same port."""
+        if self._server.is_running:
             raise RuntimeError("the venue is already running")
-        self._rest = RestServer(self.market, self._host, self._http_port, self._ssl_context)
-        try:
-            self._server = await ws_create_server(
-                self._accept,
-                self._host,
-                self._port,
-                # One family: with port 0 every address of the host would get a port of its own.
-                family=socket.AF_INET,
-                ssl=self._ssl_context,
-                logger_name=log,
-                max_frame_size=_MAX_REQUEST_BYTES,
-            )
-        except BaseException:
-            self._rest.server_close()
-            self._rest = None
-            raise
-        self._rest.start()
-        self._port, self._http_port = self._server.sockets[0].getsockname()[1], self._rest.port
-        if not self._manual:
-            self._timer = asyncio.create_task(self._make_blocks(), name="hlconn.sim blocks")
-        log.info("venue at %s and %s", self.endpoints.ws_url, self.endpoints.http_url)
+        await self._server.start()
+        self._loop = asyncio.get_running_loop()
+        if not self._stepped:
+            self._origin = (time.monotonic(), self._now_ms)
+            self._rearm()
+        log.info("venue at %s", self.url)
 
     async def stop(self) -> None:
-        """Close the ports and cut every connection, without close frames. Does nothing when not running."""
-        if self._server is None or self._rest is None:
+        """Close the port and cut every connection, without close frames. Time stands still until `start()`."""
+        if not self._server.is_running:
             return
-        if self._timer is not None:
-            self._timer.cancel()
-            await asyncio.wait([self._timer])
-            self._timer = None
-        self._server.close()
-        connections = list(self._connections)
-        for connection in connections:
-            connection.disconnect(graceful=False)
-        await asyncio.gather(*[connection.wait_disconnected() for connection in connections])
-        rest, self._server, self._rest = self._rest, None, None
-        await asyncio.to_thread(rest.stop)
+        if not self._stepped:
+            self._now_ms = self.now_ms()
+        self._loop = None
+        if self._wake is not None:
+            self._wake.cancel()
+            self._wake = None
+        for session in list(self.streams.sessions):
+            session.end(None)
+        await self._server.stop()
 
-    async def pause(self) -> None:
+    def pause(self) -> None:
         """Stop making blocks, and send every l2Book and bbo subscription the state of the last block once more.
 
-        Then every client's books can be compared with the hidden books exactly.
+        Then every client's books can be compared with the venue's exactly.
         """
-        self._resumed.clear()
-        encoded: dict[wire.Subscription, bytes] = {}
-        for topic, members in list(self._topics.items()):
-            if topic.type != "trades":
-                for client in list(members):
-                    self._push(topic, client, encoded)
+        self._paused = True
+        self.streams.refresh()
 
     def resume(self) -> None:
-        """Go on after `pause()`."""
-        self._resumed.set()
-
-    async def block(self) -> Block:
-        """Make one block and publish it. For `manual` venues, and while paused."""
-        return self._publish(self.market.step())
+        """Make blocks again."""
+        self._paused = False
 
     def cut(self, code: int | None = None) -> None:
-        """End every connection: without a close frame, or with this close code (the public venue's is 1000)."""
-        for client in list(self._clients):
-            client.cut(code)
+        """End every connection: with a close frame of this code and the reason Expired, or without one."""
+        for session in list(self.streams.sessions):
+            session.end(code)
 
-    async def _make_blocks(self) -> None:
-        loop = asyncio.get_running_loop()
-        due_s = loop.time()
+    # Time.
+
+    def now_ms(self) -> float:
+        """The venue's time: ms since 1970, from the wall clock at construction on (stepped: from 2025-06-15 on)."""
+        if self._stepped or self._loop is None:
+            return self._now_ms
+        began_s, at_ms = self._origin
+        return at_ms + (time.monotonic() - began_s) * 1000 * self._speed
+
+    def after(self, ms: float, callback: Callable[[], object]) -> None:
+        """Call back once this much of the venue's time has passed."""
+        self._at(self.now_ms() + ms, callback)
+
+    def _at(self, due_ms: float, callback: Callable[[], object]) -> None:
+        heapq.heappush(self._due, (due_ms, next(self._ticket), callback))
+        if self._due[0][0] == due_ms:
+            self._rearm()
+
+    def _rearm(self) -> None:
+        """Wake up for the first thing that is due."""
+        if self._stepped or self._loop is None:
+            return
+        if self._wake is not None:
+            self._wake.cancel()
+        delay_s = max(0.0, (self._due[0][0] - self.now_ms()) / 1000 / self._speed)
+        self._wake = self._loop.call_later(delay_s, self._run_due)
+
+    def _run_due(self) -> None:
+        self._wake = None
+        # What becomes due meanwhile waits for the next round: between them the loop reads and writes.
+        now_ms, due = self.now_ms(), []
+        while self._due and self._due[0][0] <= now_ms:
+            due.append(heapq.heappop(self._due)[2])
         try:
-            while True:
-                before_ms = self.market.block.time_ms
-                block = await self.block()
-                # Late blocks are made up for only by not waiting: never by a burst.
-                due_s = max(due_s + (block.time_ms - before_ms) / 1000 / self._speed, loop.time())
-                await asyncio.sleep(due_s - loop.time())
-                await self._resumed.wait()
+            for callback in due:
+                callback()
         except Exception:
-            log.exception("the venue makes no more blocks")
+            log.exception("the venue failed; it makes no more blocks")
             raise
+        self._rearm()
 
-    def _publish(self, block: Block) -> Block:
-        """Send what this block changed, each message encoded once for all who are subscribed to the same."""
+    def advance(self, ms: float) -> None:
+        """Let this much time pass on a stepped clock, with everything that happens in it."""
+        if not self._stepped:
+            raise RuntimeError("this venue has a real clock: make it with stepped=True to step it")
+        until_ms = self._now_ms + ms
+        while self._due[0][0] <= until_ms:
+            due_ms, _, callback = heapq.heappop(self._due)
+            self._now_ms = max(self._now_ms, due_ms)
+            callback()
+        self._now_ms = until_ms
+
+    def block(self) -> Block:
+        """Let time pass on a stepped clock until the next block was made, and return it."""
+        if self._paused:
+            raise RuntimeError("a paused venue makes no blocks: resume it")
+        self._made = None
+        while self._made is None:
+            self.advance(max(0.0, self._due[0][0] - self._now_ms))
+        return self._made
+
+    # Blocks.
+
+    def _tick(self) -> None:
+        now_ms = self.now_ms()
+        # Lost time is made up for only by not waiting: never by a burst.
+        self._tick_due_ms = max(self._tick_due_ms + self._rng.randint(*self._block_ms), int(now_ms))
+        self._at(self._tick_due_ms, self._tick)
+        if not self._paused:
+            pool, self._pool = self._pool, []
+            self._made = self._make_block(sorted(pool, key=_rank), self._background)
+
+    def _make_block(
+        self, pool: list[_Pending], background: Background | None, act: Callable[[], object] | None = None
+    ) -> Block:
+        exchange = self.exchange
+        time_ms = max(int(self.now_ms()) + self._skew_ms, exchange.block.time_ms + 1)
+        exchange.begin(time_ms)
+        answers = [(pending.reply, exchange.execute(pending.envelope)) for pending in pool]
+        if act is not None:
+            act()
+        if background is not None:
+            background.step(time_ms)
+        block = exchange.commit()
         self.stats.blocks += 1
-        encoded: dict[wire.Subscription, bytes] = {}
-        for topic, members in list(self._topics.items()):
-            period_ms = 0
-            if topic.type == "l2Book":
-                period_ms = _FAST_MS if topic.fast else _SLOW_MS
-            elif topic.coin not in (block.trades if topic.type == "trades" else block.bbo_changed):
-                continue
-            for client, last_ms in list(members.items()):
-                if block.time_ms - last_ms >= period_ms:
-                    self._push(topic, client, encoded)
+        first = self._answers == "before" or (self._answers == "random" and self._rng.random() < 0.5)
+        if not first:
+            self.streams.publish(block)
+        for reply, body in answers:
+            reply((HTTPStatus.OK, body))
+        if first:
+            self.streams.publish(block)
         return block
 
-    def _push(self, topic: wire.Subscription, client: _Client, encoded: dict[wire.Subscription, bytes]) -> None:
-        """Send a client the last block's message of a topic. encoded: the messages of this block made so far."""
-        if topic not in encoded:
-            coin, block = self.market.coins[topic.coin], self.market.block
-            book = block.books[topic.coin]
-            if topic.type == "trades":
-                data: object = wire.trades(coin, block.trades[topic.coin])
-            elif topic.type == "bbo":
-                data = wire.bbo(coin, block.time_ms, book)
-            else:
-                data = wire.l2_book(coin, block.time_ms, book, topic.n_sig_figs, topic.mantissa, topic.fast)
-            encoded[topic] = self._encode(topic.type, data)
-        if client in self._topics.get(topic, ()):
-            self._topics[topic][client] = self.market.block.time_ms
-            client.send(encoded[topic])
+    # Requests.
 
-    def _accept(self, request: WSUpgradeRequest) -> _Client | None:
-        running = self._server is not None and self._server.is_serving()
-        return _Client(self) if running and request.path.split(b"?")[0] == b"/ws" else None
+    def open_session(self, transport: Transport) -> Session:
+        """A WebSocket connection, carried by this transport."""
+        return Session(self, self.streams, transport, self._greeting)
 
-    def _joined(self, client: _Client) -> None:
-        self.stats.connections += 1
-        self._clients.add(client)
-        if self._greeting:
-            client.send(_GREETING)
+    def pipe(self, latency_ms: float = 0) -> Pipe:
+        """A connection without a socket, on the venue's clock. latency_ms: of each message, in both directions."""
+        return Pipe(self, self.streams, self._greeting, latency_ms)
 
-    def _left(self, client: _Client) -> None:
-        self._clients.discard(client)
-        for topic in [topic for topic, members in self._topics.items() if client in members]:
-            self._forget(topic, client)
+    def dropped_slow_client(self) -> None:
+        self.stats.slow_clients_dropped += 1
 
-    def _forget(self, topic: wire.Subscription, client: _Client) -> None:
-        del self._topics[topic][client]
-        if not self._topics[topic]:
-            del self._topics[topic]
+    def request(self, path: str, payload: object, reply: Callable[[Answer | None], object]) -> None:
+        """What `POST path` does: "/info" or "/exchange". reply is called with the HTTP status and the body, None for
+        a connection that ends without an answer."""
+        kind = path.removeprefix("/")
+        if slow := self.faults.strikes("slow", self.now_ms(), kind):
+            self.after(slow.ms, lambda: self._request(kind, payload, reply))
+        else:
+            self._request(kind, payload, reply)
 
-    def _received(self, client: _Client, message: bytes) -> None:
-        if client not in self._clients:
+    def _request(self, kind: str, payload: object, reply: Callable[[Answer | None], object]) -> None:
+        now_ms = self.now_ms()
+        if struck := self.faults.strikes("http_status", now_ms, kind):
+            reply((struck.status, None if struck.status == HTTPStatus.TOO_MANY_REQUESTS else struck.body))
             return
-        self.stats.messages_received += 1
-        try:
-            text = message.decode()
-        except UnicodeDecodeError:
-            raise WSProtocolError(WSCloseCode.INVALID_TEXT, "not UTF-8") from None
-        try:
-            request = orjson.loads(message)
-            if not isinstance(request, dict):
-                raise wire.Malformed("not an object")
-            match request.get("method"):
-                case "ping":
-                    self.stats.pings += 1
-                    client.send(self._encode("pong"))
-                case "subscribe" | "unsubscribe" as method:
-                    self._change_subscription(client, method, request.get("subscription"))
-                case "post":
-                    self._post(client, request)
-                case _:
-                    raise wire.Malformed("no such method")
-        except (orjson.JSONDecodeError, wire.Malformed):
-            self._send_error(client, f"Error parsing JSON into valid websocket request: {text}")
+        if self.faults.strikes("http_empty", now_ms, kind):
+            reply = _instead(b"", reply)
+        elif self.faults.strikes("http_null", now_ms, kind):
+            reply = _instead(b"null", reply)
+        if kind == "exchange":
+            self.submit(payload, reply)
+        elif (forced := self._forced("info")) is not None:
+            reply(forced)
+        else:
+            try:
+                reply((HTTPStatus.OK, info.answer(self.exchange, self.candles, payload)))
+            except info.InfoRefused as refused:
+                reply((refused.status, refused.text))
 
-    def _send_error(self, client: _Client, text: str) -> None:
-        self.stats.errors += 1
-        client.send(self._encode("error", text))
-
-    def _change_subscription(self, client: _Client, method: str, sent: object) -> None:
+    def submit(self, payload: object, reply: Callable[[Answer | None], object]) -> None:
+        """An action, from wherever it came: judged and carried out with the next block."""
+        self.stats.actions += 1
         try:
-            topic, echo = wire.parse_subscription(sent, self.market.coins)
-        except wire.InvalidSubscription:
-            self._send_error(client, f"Invalid subscription {orjson.dumps(sent).decode()}")
+            envelope = Envelope(*read_envelope(payload))
+        except Malformed:
+            reply((HTTPStatus.UNPROCESSABLE_ENTITY, info.BAD_SHAPE))
             return
-        subscribed = client in self._topics.get(topic, ())
-        if subscribed == (method == "subscribe"):
-            self._send_error(client, f"Already {method}d: {orjson.dumps(echo).decode()}")
+        if (forced := self._forced("action")) is not None:
+            reply(forced)
             return
-        client.send(self._encode("subscriptionResponse", {"method": method, "subscription": echo}))
-        if method == "unsubscribe":
-            self.stats.unsubscribes += 1
-            self._forget(topic, client)
+        faults, now_ms = self.faults, self.now_ms()
+        if faults.strikes("lose_action", now_ms):
+            reply(None)
             return
-        self.stats.subscribes += 1
-        self._topics.setdefault(topic, {})[client] = self.market.block.time_ms
-        if topic.type != "trades":
-            self._push(topic, client, {})
-        elif fills := self.market.recent_trades(topic.coin):
-            client.send(self._encode("trades", wire.trades(self.market.coins[topic.coin], fills)))
+        if late := faults.strikes("late_action", now_ms):
+            self.after(late.ms, lambda: self._enter(_Pending(envelope, reply)))
+        elif late := faults.strikes("late_unanswered", now_ms):
+            reply(None)
+            self.after(late.ms, lambda: self._enter(_Pending(envelope, lambda answer: None)))
+        elif faults.strikes("lose_answer", now_ms):
+            self._enter(_Pending(envelope, lambda answer: reply(None)))
+        else:
+            self._enter(_Pending(envelope, reply))
 
-    def _post(self, client: _Client, request: wire.JsonObject) -> None:
-        post_id, inner = request.get("id"), request.get("request")
-        if type(post_id) is not int or post_id < 0 or not isinstance(inner, dict):
-            raise wire.Malformed("a post needs an id and a request")
-        kind, payload = inner.get("type"), inner.get("payload")
-        if kind not in ("info", "action") or not isinstance(payload, dict):
-            raise wire.Malformed("a post is info or action, with a payload")
-        self.stats.posts += 1
-        response: wire.JsonObject
-        try:
-            if kind == "action":
-                raise InfoRefused(HTTPStatus.NOT_IMPLEMENTED, "this venue takes no actions yet")
-            data = answer(self.market, payload)
-            response = {"type": "info", "payload": {"type": payload["type"], "data": data}}
-        except InfoRefused as refused:
-            response = {"type": "error", "payload": f"{refused.status.value} {refused.text or refused.status.phrase}"}
-        client.send(self._encode("post", {"id": post_id, "response": response}))
+    def _enter(self, pending: _Pending) -> None:
+        if self._instant and not self._paused:
+            self._make_block([pending], None)
+        else:
+            self._pool.append(pending)
+
+    def _forced(self, kind: str) -> Answer | None:
+        for entry in self._next_answers:
+            if entry[0] == kind:
+                self._next_answers.remove(entry)
+                return entry[1]
+        return None
+
+    def answer_next(self, body: object, *, status: int = 200, kind: Literal["action", "info"] = "action") -> None:
+        """Answer the next action (or HTTP info request) with this instead, without any effect.
+
+        body: a JSON value, or bytes to be sent as they are; with another status than 200, text or None (null). A text
+        with status 200 becomes `{"status":"err","response":text}` of an action.
+        """
+        if kind == "action" and status == HTTPStatus.OK and isinstance(body, str):
+            body = {"status": "err", "response": body}
+        self._next_answers.append((kind, (status, body)))
+
+    def info(self, **request: object) -> Any:
+        """The answer to an info request, at once and without faults. Raises `InfoRefused`."""
+        return info.answer(self.exchange, self.candles, request)
+
+    # Faults.
+
+    def fault(self, kind: str, **options: Any) -> Fault:
+        """Let something go wrong: see `hlconn.sim.FAULTS` for the kinds and `Fault` for the options.
+
+        Once, unless `count` says otherwise (None: without end). Look at `.hits` of what is returned.
+        """
+        fault = Fault(kind, **{"count": 1, **options})
+        self._arm(fault)
+        return fault
+
+    def _arm(self, fault: Fault) -> None:
+        now_ms = self.now_ms()
+        self.faults.add(fault, now_ms)
+        if not fault.is_timed:
+            return
+        until_ms = math.inf if fault.until_ms is None else now_ms + fault.until_ms
+        if fault.after_ms <= 0 and fault.every_ms is None:
+            self._strike(fault, until_ms)
+        else:
+            first_ms = fault.after_ms or self.faults.pause_ms(fault)
+            self._at(now_ms + first_ms, lambda: self._strike(fault, until_ms))
+
+    def _strike(self, fault: Fault, until_ms: float) -> None:
+        if fault.is_spent or self.now_ms() > until_ms:
+            return
+        if fault.kind == "skew":
+            if self.faults.chance(fault.p):
+                fault.hits += 1
+                self._skew_ms += fault.ms
+        else:
+            for session in list(self.streams.sessions):
+                if not fault.is_spent and self.faults.chance(fault.p):
+                    fault.hits += 1
+                    session.fail(fault)
+        if fault.every_ms is not None:
+            self._at(self.now_ms() + self.faults.pause_ms(fault), lambda: self._strike(fault, until_ms))
+
+    # Who trades.
+
+    def account(
+        self,
+        usdc: float | str = 10_000,
+        spot: Mapping[str, float | str] | None = None,
+        dexs: Mapping[str, float | str] | None = None,
+    ) -> Party:
+        """Open an account with this much perp money, spot tokens by name, and perp money on other dexs by name.
+
+        The same seed gives the same keys, in the order of the calls. Raises ConfigError for what is not listed here.
+        """
+        party = self.stranger()
+        account = self.exchange.ledger.open(party.address)
+        for dex, amount in {"": usdc, **(dexs or {})}.items():
+            if dex not in markets.dexs(self.exchange.markets):
+                raise ConfigError(f"there is no dex {dex!r} here")
+            self.exchange.ledger.pay_in(account, dex, _amount(amount, PERP_DECIMALS))
+        for name, amount in (spot or {}).items():
+            token = self._token(name)
+            self.exchange.ledger.pay_in(account, token, _amount(amount, token.wei_decimals))
+        return party
+
+    def stranger(self) -> Party:
+        """A key of which the venue has never heard."""
+        key = keccak(f"hlconn.sim:{self.seed}:{next(self._parties)}".encode())
+        return Party(address_of(PrivateKey(key).public_key.format(compressed=False)), "0x" + key.hex())
+
+    def agent(self, of: Party, name: str = "") -> Party:
+        """A key that may trade for this account, as if `approveAgent` had been sent; it replaces one of that name."""
+        agent, account = self.stranger(), self._known(of.address)
+        for address in [address for address, known in account.agents.items() if known.name == name]:
+            del account.agents[address], self.exchange.agents[address]
+        account.agents[agent.address] = Agent(name, None)
+        self.exchange.agents[agent.address] = account
+        self.exchange.used_agents.add(agent.address)
+        return agent
+
+    def vault(self, leader: Party, usdc: float | str = 10_000) -> str:
+        """The address of a new vault that `leader` (and its agents) may trade for."""
+        return self._dependent("vault", leader, usdc)
+
+    def sub_account(self, master: Party, usdc: float | str = 10_000) -> str:
+        """The address of a new sub-account that `master` (and its agents) may trade for."""
+        return self._dependent("subAccount", master, usdc)
+
+    def _dependent(self, kind: str, of: Party, usdc: float | str) -> str:
+        address = self.stranger().address
+        account = self.exchange.ledger.open(address, kind=kind, master=self._known(of.address).address)
+        self.exchange.ledger.pay_in(account, "", _amount(usdc, PERP_DECIMALS))
+        return address
+
+    def _known(self, address: str) -> Account:
+        account = self.exchange.ledger.accounts.get(address.lower())
+        if account is None:
+            raise ConfigError(f"no account here has the address {address}")
+        return account
+
+    def _token(self, name: str) -> Token:
+        for market in self.exchange.markets.values():
+            if market.base is not None and market.base.name == name:
+                return market.base
+        if name == USDC.name:
+            return USDC
+        raise ConfigError(f"there is no token {name!r} here")
+
+    # By hand: each happens at once, in a block of its own.
+
+    def _market(self, coin: str) -> Market:
+        if coin not in self.exchange.markets:
+            raise ConfigError(f"there is no coin {coin!r} here")
+        return self.exchange.markets[coin]
+
+    def rest(self, coin: str, side: Literal["B", "A"], px: float | str, sz: float | str) -> int:
+        """An outsider's post-only order; its oid. Raises ConfigError where it would trade, or off the grid."""
+        market = self._market(coin)
+        price, lots = _amount(px, market.px_decimals), _amount(sz, market.sz_decimals)
+        if not market.is_valid_px(price):
+            raise ConfigError(f"{px} is not on the grid of {coin}")
+        if not lots:
+            raise ConfigError("an order needs a size above zero")
+        placed: list[Order | None] = []
+        self._make_block(
+            [], None, lambda: placed.append(self.exchange.quote(self._outsider, market, side == "B", price, lots))
+        )
+        if placed[0] is None:
+            raise ConfigError(f"{px} would trade at once: use cross()")
+        return placed[0].oid
+
+    def withdraw(self, oid: int) -> None:
+        """Take an outsider's order back, if it still rests."""
+        found = [order for book in self.exchange.books.values() if (order := book.orders.get(oid)) is not None]
+        for order in found:
+            if order.account is self._outsider:
+                self._make_block([], None, partial(self.exchange.unquote, order))
+
+    def cross(self, coin: str, side: Literal["B", "A"], sz: float | str, px: float | str | None = None) -> str:
+        """An outsider takes up to `sz` from the other side, at `px` or better; returns how much was traded.
+
+        With side "B" it buys: resting asks are filled, a client's among them, best price and oldest first.
+        """
+        market = self._market(coin)
+        limit = _amount(px, market.px_decimals) if px is not None else 1 << 62 if side == "B" else 1
+        lots, traded = _amount(sz, market.sz_decimals), []
+        self._make_block(
+            [], None, lambda: traded.append(self.exchange.take(self._crosser, market, side == "B", limit, lots))
+        )
+        return market.sz_text(traded[0])
+
+    def set_mark(self, coin: str, px: float | str) -> None:
+        """Set the mark and oracle price: margin, profit and triggers go by it, until the traders move it again."""
+        market = self._market(coin)
+        self._make_block([], None, lambda: self.exchange.set_mark(coin, _amount(px, market.px_decimals)))
+
+    def list_coin(self, coin: str) -> None:
+        """List a coin that is not here yet. Its asset id is the next one of its dex."""
+        listed = [*self.exchange.markets, coin]
+        market = markets_named(tuple(listed))[coin]
+        self.candles[coin] = Candles(market)
+        self.exchange.list_market(market)
+        if self._background is not None:
+            self._make_block([], None, lambda: self._background.add(market) if self._background else None)
+
+    def delist_coin(self, coin: str) -> None:
+        """End trading in a coin: its orders are canceled, and its metadata says so from now on."""
+        self._market(coin)
+        if self._background is not None:
+            self._background.drop(coin)
+        self._make_block([], None, lambda: self.exchange.delist(coin))
 
 
-async def serve(
-    host: str = "127.0.0.1",
-    port: int = 0,
-    http_port: int = 0,
-    seed: int = 7,
-    speed: float = 1.0,
-    coins: tuple[str, ...] = DEFAULT_COINS,
-    on_ready: Callable[[Endpoints], object] | None = None,
-) -> None:
-    """Run a venue until cancelled. on_ready is called once, with its endpoints, when it listens."""
-    async with Venue(seed, speed, coins, host, port, http_port) as venue:
+def _instead(body: bytes, reply: Callable[[Answer | None], object]) -> Callable[[Answer | None], object]:
+    """A reply that sends this, whatever the answer is."""
+    return lambda answer: reply((HTTPStatus.OK, body))
+
+
+def _amount(value: float | str, decimals: int) -> int:
+    """Units of 10**-decimals; a float means its shortest text. Raises ConfigError where that is not exact."""
+    text = f"{value:.17g}" if isinstance(value, int) else repr(value) if isinstance(value, float) else value
+    try:
+        units, exact = read_decimal(text, decimals)
+    except markets.BadNumber:
+        units, exact = 0, False
+    if not exact or units < 0:
+        raise ConfigError(f"{value!r} is no positive number of at most {decimals} decimals")
+    return units
+
+
+def _throw_away_certificate(host: str) -> tuple[Any, ssl.SSLContext]:
+    try:
+        import trustme
+    except ImportError:
+        raise ConfigError("tls=True needs the package trustme: pip install hlconn[tls]") from None
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(host, "localhost").configure_cert(context)
+    return authority, context
+
+
+class History:
+    """What really happened, whatever the faults made of it on the wire: the judge of tests. Wire-shaped values.
+
+    It reaches as far back as `history_blocks` says; fills, to the last 10,000 of an account.
+    """
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def blocks(self) -> list[Block]:
+        """Oldest first."""
+        return list(self._exchange.history.values())
+
+    def book(self, coin: str, time_ms: int | None = None) -> HiddenBook:
+        """The whole book as of the block at exactly `time_ms`, or of the last. KeyError when it is not remembered."""
+        block = self._exchange.block if time_ms is None else self._exchange.history[time_ms]
+        return block.books[coin]
+
+    def fills(self, address: str) -> list[dict[str, Any]]:
+        """Every fill of an account, oldest first, in the shape of userFills."""
+        return [fill.wire() for fill in self._fills(address)]
+
+    def _fills(self, address: str) -> list[Fill]:
+        account = self._exchange.ledger.accounts.get(address)
+        return list(account.fills) if account is not None else []
+
+    def orders(self, address: str) -> list[dict[str, Any]]:
+        """Every order of an account, in the order they were placed, in the shape of historicalOrders."""
+        story = self._exchange.stories.get(address, {})
+        return [
+            {"order": order.frontend(), "status": order.status, "statusTimestamp": order.status_ms}
+            for order in story.values()
+        ]
+
+    def order(self, address: str, key: int | str) -> dict[str, Any] | None:
+        """One order by oid or cloid (of several with one cloid the last), None when there is none."""
+        found = self._exchange.orders.get(key) if isinstance(key, int) else self._exchange.cloids.get((address, key))
+        if found is None or found.account.address != address:
+            return None
+        return {"order": found.frontend(), "status": found.status, "statusTimestamp": found.status_ms}
+
+    def positions(self, address: str) -> dict[str, str]:
+        """Signed sizes by coin, without those that are zero."""
+        account = self._exchange.ledger.accounts.get(address)
+        held = account.positions.values() if account is not None else ()
+        return {position.market.name: position.market.sz_text(position.szi) for position in held}
+
+
+async def serve(venue: Venue, on_ready: Callable[[Venue], object] | None = None) -> None:
+    """Run a venue until cancelled. on_ready is called once, when it listens."""
+    async with venue:
         if on_ready is not None:
-            on_ready(venue.endpoints)
+            on_ready(venue)
         await asyncio.get_running_loop().create_future()

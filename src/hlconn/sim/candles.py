@@ -1,0 +1,115 @@
+"""Candles of every interval, kept up with each trade."""
+
+from __future__ import annotations
+
+import datetime
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from .markets import Market
+from .orders import Trade
+
+__all__ = ["INTERVALS", "Candles"]
+
+_MINUTE = 60_000
+#: Milliseconds of each interval; months are calendar months. Source: exchange docs, "Candle snapshot".
+INTERVALS = {
+    "1m": _MINUTE,
+    "3m": 3 * _MINUTE,
+    "5m": 5 * _MINUTE,
+    "15m": 15 * _MINUTE,
+    "30m": 30 * _MINUTE,
+    "1h": 60 * _MINUTE,
+    "2h": 120 * _MINUTE,
+    "4h": 240 * _MINUTE,
+    "8h": 480 * _MINUTE,
+    "12h": 720 * _MINUTE,
+    "1d": 1440 * _MINUTE,
+    "3d": 4320 * _MINUTE,
+    "1w": 10_080 * _MINUTE,
+    "1M": 0,
+}
+_KEPT = 5_000
+
+
+def _span(time_ms: int, interval: str) -> tuple[int, int]:
+    """First and last millisecond of the interval that holds this time."""
+    length = INTERVALS[interval]
+    if length:
+        start = time_ms - time_ms % length
+        return start, start + length - 1
+    day = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC)
+    start_of = datetime.datetime(day.year, day.month, 1, tzinfo=datetime.UTC)
+    end_of = datetime.datetime(day.year + day.month // 12, day.month % 12 + 1, 1, tzinfo=datetime.UTC)
+    return int(start_of.timestamp() * 1000), int(end_of.timestamp() * 1000) - 1
+
+
+class _Candle:
+    __slots__ = ("close", "end_ms", "high", "low", "n", "open", "start_ms", "volume")
+
+    def __init__(self, start_ms: int, end_ms: int, px: int) -> None:
+        self.start_ms, self.end_ms = start_ms, end_ms
+        self.open = self.close = self.high = self.low = px
+        self.volume = self.n = 0
+
+    def add(self, px: int, sz: int) -> None:
+        self.close = px
+        self.high, self.low = max(self.high, px), min(self.low, px)
+        self.volume += sz
+        self.n += 1
+
+
+class Candles:
+    """The candles of one market, from its first trade on, without gaps: one without a trade is flat, with n 0."""
+
+    def __init__(self, market: Market) -> None:
+        self._market = market
+        self._kept: dict[str, deque[_Candle]] = {interval: deque(maxlen=_KEPT) for interval in INTERVALS}
+
+    def add(self, trades: Iterable[Trade]) -> None:
+        for trade in trades:
+            for interval in INTERVALS:
+                self._current(interval, trade.time_ms, trade.px).add(trade.px, trade.sz)
+
+    def _current(self, interval: str, time_ms: int, px: int | None) -> _Candle:
+        kept = self._kept[interval]
+        while not kept or kept[-1].end_ms < time_ms:
+            if kept:
+                # After a long silence only the candles that are kept are made.
+                length = INTERVALS[interval]
+                skipped = max(0, (time_ms - kept[-1].end_ms) // length - _KEPT) if length else 0
+                start, end = _span(kept[-1].end_ms + 1 + skipped * length, interval)
+                first = kept[-1].close if end < time_ms or px is None else px
+            else:
+                assert px is not None
+                (start, end), first = _span(time_ms, interval), px
+            kept.append(_Candle(start, end, first))
+        return kept[-1]
+
+    def last(self, interval: str) -> dict[str, Any] | None:
+        """The newest candle as the venue writes it."""
+        kept = self._kept[interval]
+        return self._wire(interval, kept[-1]) if kept else None
+
+    def between(self, interval: str, start_ms: int, end_ms: int, now_ms: int) -> list[dict[str, Any]]:
+        """Candles that are not over before `start_ms` and have begun by `end_ms`, oldest first."""
+        kept = self._kept[interval]
+        if kept:
+            self._current(interval, now_ms, None)
+        return [self._wire(interval, c) for c in kept if c.end_ms >= start_ms and c.start_ms <= end_ms]
+
+    def _wire(self, interval: str, candle: _Candle) -> dict[str, Any]:
+        px = self._market.px_text
+        return {
+            "t": candle.start_ms,
+            "T": candle.end_ms,
+            "s": self._market.name,
+            "i": interval,
+            "o": px(candle.open),
+            "c": px(candle.close),
+            "h": px(candle.high),
+            "l": px(candle.low),
+            "v": self._market.sz_text(candle.volume),
+            "n": candle.n,
+        }
