@@ -1110,9 +1110,10 @@ class OrderTable:
             self._suspects.update((leg, None) for leg in legs if leg.sz is None)  # only a fill of it was seen
             if match:
                 self._claim_one(order, item, item.wanted, match[0])
-            elif item.kind is Kind.PLACE and any(
-                leg.item is not None and leg.item.kind is Kind.MODIFY and not leg.item.always_place
-                for leg in order.legs.values()
+            elif (
+                item.kind is Kind.PLACE
+                and any(leg.item is not None and leg.item.kind is Kind.MODIFY for leg in order.legs.values())
+                and not any(other.always_place for other in order.placers)
             ):
                 self._close(item.flight, ErrorCode.NONE, "what replaced its order was seen")
 
