@@ -10,7 +10,7 @@ import hashlib
 import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -774,20 +774,26 @@ class Exchange:
 
     # The venue's own traders, and a test's hand.
 
-    def quote(self, account: Account, market: Market, is_buy: bool, px: int, sz: int) -> Order | None:
-        """Rest a post-only order of the house; None where it would trade."""
+    def quote(
+        self, accounts: Sequence[Account], market: Market, is_buy: bool, px: int, sizes: Sequence[int]
+    ) -> list[Order]:
+        """Rest post-only orders of the house at one price; none where they would trade."""
         book = self.books[market.name]
         if book.would_match(is_buy, px):
-            return None
-        self._oid += 1
-        order = Order(self._oid, account, market, is_buy, px, sz, "Alo", False, None, self.now_ms, sz, rests=True)
-        book.insert(order)
-        return order
+            return []
+        orders = []
+        for account, sz in zip(accounts, sizes, strict=True):
+            self._oid += 1
+            made = Order(self._oid, account, market, is_buy, px, sz, "Alo", False, None, self.now_ms, sz, rests=True)
+            orders.append(made)
+        book.insert(*orders)
+        return orders
 
-    def unquote(self, order: Order) -> None:
-        """Take a resting order of the house back."""
-        self.books[order.market.name].remove(order)
-        order.status, order.rests = "canceled", False
+    def unquote(self, *orders: Order) -> None:
+        """Take resting orders of the house, of one side and price, back."""
+        self.books[orders[0].market.name].remove(*orders)
+        for order in orders:
+            order.status, order.rests = "canceled", False
 
     def take(self, account: Account, market: Market, is_buy: bool, px: int, sz: int) -> int:
         """Trade up to `sz` lots at `px` or better, at once; returns how many were traded."""

@@ -597,11 +597,13 @@ class Venue:
             raise ConfigError(f"{px} is not on the grid of {coin}")
         if not lots:
             raise ConfigError("an order needs a size above zero")
-        placed: list[Order | None] = []
-        self._make_block(
-            [], None, lambda: placed.append(self.exchange.quote(self._outsider, market, side == "B", price, lots))
-        )
-        if placed[0] is None:
+        placed: list[Order] = []
+
+        def quote() -> None:
+            placed.extend(self.exchange.quote([self._outsider], market, side == "B", price, [lots]))
+
+        self._make_block([], None, quote)
+        if not placed:
             raise ConfigError(f"{px} would trade at once: use cross()")
         return placed[0].oid
 
