@@ -155,5 +155,5 @@ def test_books(benchmark: BenchmarkFixture, venue: dict[str, Any]) -> None:
         book = json.loads(message)["data"]
         assert book["coin"] in BOOK_COINS
         assert [len(side) for side in book["levels"]] == ([5, 5] if "fast" in book else [20, 20])
-    assert len(set(client.samples)) == len(client.samples) > 50
+    assert len(set(client.samples)) == len(client.samples) > 5
     hang_up(loop, transport)
