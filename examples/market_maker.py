@@ -27,7 +27,7 @@ import hlconn
 from hlconn import Book, Client, Order, OrderState, Side, Signer, Ticket, Tif, TrackedOrder, sim
 
 COIN, SZ, MAX_POSITION, NONE = "BTC", Decimal("0.02"), Decimal("0.1"), Decimal(0)
-HALF_SPREAD, TOLERANCE = 0.0001, 0.00005  # of the price: from the fair one to a quote, and before a quote is moved
+HALF_SPREAD, TOLERANCE = 0.00003, 0.00005  # of the price: from the fair one to a quote, and before a quote is moved
 PAUSE_S = 0.02
 FAULTS = [  # what the real venue does too, more often
     sim.Fault("close", every_ms=20_000),
