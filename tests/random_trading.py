@@ -1,382 +1,459 @@
-"""Random strategies against a small venue that delays, reorders, repeats and loses what it can, on a stepped clock.
+"""Random strategies of the real trader against the venue in a box with its faults on; the venue's history is the judge.
 
-The venue below keeps the truth: what it did is compared with what the trader knows, at every step for what may be
-live, and at the end for everything.
+`Truth` looks at everything the venue does: at each action that takes effect, after each thing the strategy does, and,
+once all is quiet, at everything that is known.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+import math
+from collections import Counter
+from contextlib import suppress
 from decimal import Decimal
-from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import orjson
-from fake_wire import START_MS, Desk, FakeWire
-from order_news import USER
 
-from hlconn import Ack, CancelResult, Cloid, LinkDown, NotSent, Order, OrderState, Rejected, Side, Ticket, Tif
-from hlconn.config import TradingConfig
-from hlconn.trading.orders import Differs
+from hlconn import (
+    Ack,
+    CancelResult,
+    Cloid,
+    Done,
+    Grouping,
+    Instruments,
+    NotSent,
+    Order,
+    OrderState,
+    OutcomeUnknown,
+    Rejected,
+    Side,
+    Signer,
+    Ticket,
+    Tif,
+    Tpsl,
+    Trigger,
+    action,
+)
+from hlconn.errors import ConfigError
+from hlconn.sim import Party, Venue
+from hlconn.trading.orders import Item, Kind, TrackedOrder
+from hlconn.trading.trader import Prepared, Trader
 
-CONFIG = TradingConfig(reconcile_every_s=20, expires_after_s=6.0, expiry_margin_s=0.5, answer_timeout_s=2.0)
+COINS = ("BTC", "PURR/USDC", "test:GOLD")
+_LIVE = ("open", "triggered")
 S = OrderState
 
 
-class RandomVenue(FakeWire):
-    """Orders, fills and faults of one account. rng decides everything; `quiet` turns the faults off."""
+class Truth:
+    """What the venue did for one account, and whether that is what the trader believes.
 
-    def __init__(self, rng: Random) -> None:
-        super().__init__()
-        self.rng = rng
-        self.quiet = False
-        self.generation = 0
-        self.block_ms = START_MS
-        self.orders: dict[int, dict[str, Any]] = {}  # all that ever were, by oid
-        self.fills: list[dict[str, Any]] = []
-        self.position = Decimal(0)
-        self.nonces: set[int] = set()
-        self.on_its_way: list[dict[str, Any]] = []  # actions that may still be executed
-        self.did: dict[int, list[Any]] = {}  # by nonce: the entries that were answered
-        self.sent: list[tuple[int, str]] = []
-        self.tell: Callable[[str, Any], None] = lambda channel, data: None
-        self.info |= {
-            "frontendOpenOrders": lambda _: [one["row"] for one in self.orders.values() if one["status"] == "open"],
-            "clearinghouseState": lambda _: self._state(),
-            "userFillsByTime": lambda query: [one for one in self.fills if one["time"] >= query["startTime"]],
-            "orderStatus": self._order_status,
-            "historicalOrders": lambda _: [self._told(one) for one in reversed(self.orders.values())],
-        }
+    sent: the payloads that the trader's side let go. did: the answer to each of its nonces that took effect.
+    """
 
-    # what reaches it
+    def __init__(self, venue: Venue, address: str) -> None:
+        self.venue, self.address = venue, address
+        self.trader: Trader | None = None
+        self.failures: list[AssertionError] = []
+        self.fills_told: list[int] = []
+        self.outcomes_told: Counter[int] = Counter()
+        self.did: dict[int, list[Any]] = {}
+        self.burned: set[int] = set()
+        self._executes = venue.exchange.execute
+        venue.exchange.execute = self._execute  # type: ignore[method-assign]
 
-    def write(self, message: bytes) -> bool:
-        if not self.live:
-            return False
-        value = orjson.loads(message)
-        self._take(value["request"]["payload"], value["id"], self.generation)
-        return True
+    def start(self, trader: Trader) -> None:
+        self.trader = trader
+        trader.on_order(self._order_told)
+        trader.on_fill(lambda fill: self.fills_told.append(fill.tid))
 
-    async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        if path == "/info":
-            if not self.quiet and self.rng.random() < 0.1:
-                return 502, b"<html>"
-            return await super().post(path, body)
-        payload = orjson.loads(body)
-        fault = 1.0 if self.quiet else self.rng.random()
-        if fault < 0.2:
-            raise LinkDown("no route")
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._take(payload, answer, self.generation)
-        value = await answer
-        if fault < 0.4:
-            raise OSError("reset")
-        return (502, b"<html>") if fault < 0.5 else (200, orjson.dumps(value))
+    # while it happens
 
-    def _take(self, payload: dict[str, Any], reply_to: Any, generation: int) -> None:
-        self.sent.append((payload["nonce"], payload["action"]["type"]))
-        entry = {"payload": payload, "reply_to": reply_to, "generation": generation}
-        lost = not self.quiet and self.rng.random() < 0.05
-        if lost and not isinstance(reply_to, asyncio.Future):
-            return  # never arrives
-        self.on_its_way.append(entry)
-        late = not self.quiet and self.rng.random() < 0.1
-        self.call_later(self.rng.uniform(0.05, 5.0 if late else 0.4), lambda: self._execute(entry))
-
-    # what it does
-
-    def _execute(self, entry: dict[str, Any]) -> None:
-        self.on_its_way.remove(entry)
-        payload = entry["payload"]
-        nonce, action, expiry = payload["nonce"], payload["action"], payload.get("expiresAfter")
-        self.block_ms = max(self.block_ms + 1, self.venue_ms)
-        if nonce in self.nonces:
-            self._reply(entry, {"status": "err", "response": f"Invalid nonce: duplicate nonce {nonce}"})
-            return
-        if expiry is not None and self.block_ms > expiry:
-            self._reply(entry, {"status": "err", "response": "Action already expired"})
-            return
-        self.nonces.add(nonce)
-        if action["type"] == "noop":
-            self._reply(entry, {"status": "ok", "response": {"type": "default"}})
-            return
-        if action["type"] == "order":
-            entries = [self._place(wanted) for wanted in action["orders"]]
-        elif action["type"] == "batchModify":
-            entries = [self._modify(one["oid"], one["order"]) for one in action["modifies"]]
-        else:
-            entries = [self._cancel(one.get("o", one.get("cloid"))) for one in action["cancels"]]
+    def _execute(self, envelope: Any) -> Any:
+        body = self._executes(envelope)
+        trader, kind, nonce = self.trader, envelope.action["type"], envelope.nonce
+        if trader is None or body["status"] != "ok" or nonce > self.venue.now_ms() + STRANGE_MS // 2:
+            return body
+        if kind == "noop":
+            self.burned.add(nonce)
+            return body
+        data = body["response"].get("data", {})
+        ticket = trader._tickets.get(nonce)
+        items = ticket._flight.items if ticket else ()
+        entries = data.get("statuses", [None])
+        if len(entries) < len(items):  # one refusal for all
+            entries *= len(items)
         self.did[nonce] = entries
-        self._reply(entry, {"status": "ok", "response": {"type": "order", "data": {"statuses": entries}}})
+        for item, entry in zip(items, entries, strict=False):
+            if not isinstance(entry, dict) or "error" not in entry:
+                self._check(item.outcome is None, f"{item} takes effect and was declared {item.outcome}")
+                if item.wanted is not None and item.order is not None:
+                    self._check(item.order.may_be_live, f"{item.order} is placed only now")
+        effect = any(not isinstance(entry, dict) or "error" not in entry for entry in entries)
+        self._check(ticket is not None or not effect, f"{kind} with nonce {nonce} takes effect and nobody waits for it")
+        return body
 
-    def _place(self, wanted: dict[str, Any]) -> Any:
-        if self.rng.random() < 0.05:
-            return {"error": "Insufficient margin to place order. asset=0"}  # no oid, no update
-        oid = 1000 + len(self.orders)
-        row = {
-            "coin": "BTC", "side": "B" if wanted["b"] else "A", "limitPx": wanted["p"] + ".0", "sz": wanted["s"],
-            "oid": oid, "timestamp": self.block_ms, "origSz": wanted["s"], "cloid": wanted["c"],
-        }  # fmt: skip
-        one = self.orders[oid] = {"row": row, "status": "open"}
-        tif = wanted["t"]["limit"]["tif"]
-        if tif == "Alo" and self.rng.random() < 0.1:
-            self._end(one, "badAloPxRejected")
-            return {"error": "Post only order would have immediately matched, bbo was 1@2. asset=0"}
-        if tif == "Ioc":
-            size = self.rng.choice([Decimal(0), Decimal(wanted["s"]) / 2, Decimal(wanted["s"])])
-            if not size:
-                self._end(one, "iocCancelRejected")
-                return {"error": "Order could not immediately match against any resting orders. asset=0"}
-            self._fill(one, size)
-            if one["status"] == "open":
-                self._end(one, "canceled")
-            return {"filled": {"totalSz": str(size), "avgPx": row["limitPx"], "oid": oid}}
-        self._publish("orderUpdates", [self._told(one)])
-        return {"resting": {"oid": oid, "cloid": wanted["c"]}}
+    def _order_told(self, order: TrackedOrder) -> None:
+        if order.cloid is not None and not order.may_be_live:
+            rests = [one for one in self.open_orders() if one["cloid"] == order.cloid.hex]
+            self._check(not rests, f"{order} is told as ended and rests: {rests}")
 
-    def _find(self, subject: Any) -> dict[str, Any] | None:
-        found = [one for oid, one in self.orders.items() if subject in (oid, one["row"]["cloid"])]
-        return max(found, key=lambda one: (one["status"] == "open", one["row"]["oid"]), default=None)
+    def _check(self, good: bool, words: str) -> None:
+        """Also where an exception would be swallowed by what is tested."""
+        if not good:
+            self.failures.append(AssertionError(words))
 
-    def _modify(self, subject: Any, wanted: dict[str, Any]) -> Any:
-        old = self._find(subject)
-        if old is None or old["status"] != "open":
-            return {"error": "Cannot modify canceled or filled order"}
-        if self.rng.random() < 0.1:
-            return {"error": "Attempted to modify to invalid new order"}
-        self._end(old, "canceled")
-        return self._place(wanted)
+    def open_orders(self) -> list[dict[str, Any]]:
+        account = self.venue.exchange.ledger.accounts[self.address]
+        return [order.frontend() for order in account.orders.values() if order.is_open]
 
-    def _cancel(self, subject: Any) -> Any:
-        one = self._find(subject)
-        if one is None or one["status"] != "open":
-            return {"error": "Order was never placed, already canceled, or filled. asset=0"}
-        self._end(one, "canceled")
-        return "success"
+    def check_the_living(self) -> None:
+        """What rests at the venue may be live for the trader, whatever it has heard so far."""
+        if self.failures:
+            raise self.failures[0]
+        assert self.trader is not None
+        for one in self.open_orders():
+            by_cloid = self.trader.order(Cloid(one["cloid"])) if one["cloid"] else None
+            for order in (by_cloid, self.trader.order(one["oid"])):
+                assert order is None or order.may_be_live, f"{order} rests as {one}"
 
-    def _end(self, one: dict[str, Any], status: str) -> None:
-        one["status"] = status
-        self._publish("orderUpdates", [self._told(one)])
+    # when all is quiet
 
-    def _fill(self, one: dict[str, Any], size: Decimal) -> None:
-        row = one["row"]
-        signed = size if row["side"] == "B" else -size
-        fill = {
-            "coin": "BTC", "px": row["limitPx"], "sz": str(size), "side": row["side"], "time": self.block_ms,
-            "startPosition": str(self.position), "dir": "", "closedPnl": "0.0", "hash": "0x", "oid": row["oid"],
-            "crossed": False, "fee": "0.0", "tid": len(self.fills), "feeToken": "USDC", "cloid": row["cloid"],
-        }  # fmt: skip
-        self.position += signed
-        self.fills.append(fill)
-        row["sz"] = str(Decimal(row["sz"]) - size)
-        self._publish("userFills", {"user": USER, "fills": [fill]})
-        if not Decimal(row["sz"]):
-            self._end(one, "filled")
+    def check_everything(self, sent: list[dict[str, Any]], tickets: list[Ticket]) -> None:
+        trader = self.trader
+        assert trader is not None
+        self.check_the_living()
+        assert trader.unknown == ()
+        assert trader._table.flights == ()
+        assert trader._nonces.unanswered == 0
+        self._check_what_was_sent(sent)
+        self._check_orders(trader, {wire["c"] for payload in sent for wire in placed_by(payload) if "c" in wire})
+        self._check_fills(trader)
+        self._check_amounts(trader)
+        for ticket in tickets:
+            self._check_outcomes(ticket)
 
-    def trade(self) -> None:
-        """Somebody trades against what rests."""
-        self.block_ms = max(self.block_ms + 1, self.venue_ms)
-        for one in [one for one in self.orders.values() if one["status"] == "open"]:
-            if self.rng.random() < 0.2:
-                rest = Decimal(one["row"]["sz"])
-                self._fill(one, rest if rest <= 1 or self.rng.random() < 0.3 else Decimal(1))
+    def _check_what_was_sent(self, sent: list[dict[str, Any]]) -> None:
+        nonces = [payload["nonce"] for payload in sent if payload["action"]["type"] != "noop"]
+        assert len(nonces) == len(set(nonces)), "an action was sent twice"
+        placed = [w["c"] for p in sent if p["action"]["type"] == "order" for w in p["action"]["orders"]]
+        assert len(placed) == len(set(placed)), "an order was sent twice"
+        assert self.did.keys() <= set(nonces)
+        assert not self.did.keys() & self.burned
 
-    # what it says
+    def _check_orders(self, trader: Trader, ours: set[str]) -> None:
+        truth = {told["order"]["oid"]: told for told in self.venue.history.orders(self.address)}
+        fills = self.venue.history.fills(self.address)
+        for oid, told in truth.items():
+            row, status = told["order"], told["status"]
+            order = trader.order(oid)
+            if order is None:
+                # one that was refused is told once, and one of others that ended need not be heard of
+                # nor the number of a child that went with its parent, which no answer names
+                mine = row["cloid"] in ours and not status.endswith("ejected") and not row["isTrigger"]
+                assert status not in _LIVE, f"lost: {told}"
+                assert not mine, f"lost: {told}"
+                continue
+            assert oid in order.oids
+            leg = order.legs[oid]
+            assert leg.state in _states(row, status), (leg.state, status, leg.message, told, order)
+            assert (leg.px, leg.sz) == (Decimal(row["limitPx"]), Decimal(row["origSz"])), (leg, told)
+            if status in _LIVE:
+                assert order in trader.orders
+                assert leg.state.live
+                if order.oid != oid:  # a second one, from a modify that places in any case
+                    assert truth[order.oid or 0]["status"] in _LIVE
+                else:
+                    assert order.remaining == Decimal(row["sz"]), (order, leg, told)
+            if row["cloid"] is not None:
+                assert order.cloid == Cloid(row["cloid"])
+        for order in (*trader.orders, *trader.ended_orders):
+            assert set(order.oids) <= truth.keys(), f"a phantom leg: {order}"
+            legs = [told for told in truth.values() if order.cloid and told["order"]["cloid"] == order.cloid.hex]
+            legs = legs or [truth[oid] for oid in order.oids]
+            assert order.may_be_live is any(told["status"] in _LIVE for told in legs), (order, legs)
+            if not legs:
+                gone = (S.NEVER, S.REJECTED) if order.parent is None else (S.NEVER, S.REJECTED, S.CANCELED)
+                assert order.state in gone, f"a phantom: {order}"
+            oids = {told["order"]["oid"] for told in legs} | set(order.oids)
+            filled = sum((Decimal(f["sz"]) for f in fills if f["oid"] in oids), Decimal(0))
+            assert order.filled == filled, (filled, order, order._fills, order.legs, legs)
+        assert len({id(order) for order in trader.orders}) == len(trader.orders)
 
-    def _told(self, one: dict[str, Any]) -> dict[str, Any]:
-        return {"order": dict(one["row"]), "status": one["status"], "statusTimestamp": self.block_ms}
+    def _check_fills(self, trader: Trader) -> None:
+        mine = [
+            (f.tid, f.coin, f.oid, f.time, f.side is Side.BUY, f.px, f.sz, f.fee, f.fee_token, f.crossed)
+            for f in trader.fills
+        ]
+        theirs = [
+            (f["tid"], f["coin"], f["oid"], f["time"], f["side"] == "B", Decimal(f["px"]), Decimal(f["sz"]),
+             Decimal(f["fee"]), f["feeToken"], f["crossed"])
+            for f in self.venue.history.fills(self.address)
+        ]  # fmt: skip
+        assert sorted(mine) == sorted(theirs)
+        assert sorted(self.fills_told) == sorted(tid for tid, *_ in theirs), "each is told once"
 
-    def _order_status(self, query: dict[str, Any]) -> Any:
-        one = self._find(query["oid"])
-        return {"status": "unknownOid"} if one is None else {"status": "order", "order": self._told(one)}
+    def _check_amounts(self, trader: Trader) -> None:
+        positions = {coin: Decimal(szi) for coin, szi in self.venue.history.positions(self.address).items()}
+        assert {coin: position.szi for coin, position in trader.positions.items()} == positions
+        spot = self.venue.info(type="spotClearinghouseState", user=self.address)["balances"]
+        totals = {row["coin"]: Decimal(row["total"]) for row in spot if Decimal(row["total"])}
+        assert trader.balances == totals
 
-    def _state(self) -> dict[str, Any]:
-        positions = [{"position": {"coin": "BTC", "szi": str(self.position)}}] if self.position else []
-        return {"assetPositions": positions, "time": self.block_ms}
-
-    def _reply(self, entry: dict[str, Any], value: dict[str, Any]) -> None:
-        if isinstance(entry["reply_to"], asyncio.Future):
-            if not entry["reply_to"].done():
-                entry["reply_to"].set_result(value)
+    def _check_outcomes(self, ticket: Ticket) -> None:
+        assert ticket.done, ticket
+        items = ticket._flight.items
+        entries = self.did.get(ticket.nonce)
+        if entries is None:
+            for item in items:
+                gone = isinstance(item.outcome, CancelResult) and not item.outcome.canceled
+                seen = isinstance(item.outcome, CancelResult) and ticket._flight.lost is not None
+                undecided = isinstance(item.outcome, OutcomeUnknown) and item.kind is Kind.OTHER
+                assert gone or seen or undecided or isinstance(item.outcome, Rejected | NotSent), (ticket, item)
             return
-        data = {"id": entry["reply_to"], "response": {"type": "action", "payload": value}}
-        self._deliver("post", data, entry["generation"])
+        for item, entry in zip(items, entries, strict=True):
+            self._check_outcome(ticket, item, entry)
 
-    def _publish(self, channel: str, data: Any) -> None:
-        self._deliver(channel, data, self.generation)
-        if not self.quiet and self.rng.random() < 0.1:
-            self._deliver(channel, data, self.generation)
+    def _check_outcome(self, ticket: Ticket, item: Item, entry: Any) -> None:
+        outcome = item.outcome
+        error = isinstance(entry, dict) and "error" in entry
+        if isinstance(outcome, Ack):
+            assert not error, (ticket, outcome, entry)
+            if isinstance(entry, dict):
+                assert outcome.oid == next(iter(entry.values()))["oid"], (ticket, outcome, entry)
+        elif isinstance(outcome, CancelResult):
+            # of an order that ended, a lost cancel's own part in it is not always to be told
+            assert outcome.canceled is (entry == "success") or ticket._flight.lost is not None, (outcome, entry)
+        elif isinstance(outcome, Rejected):
+            fired = item.wanted is not None and item.wanted.trigger is not None and ticket._flight.lost is not None
+            assert error or fired, (ticket, outcome, entry)  # a lost trigger order that was refused when it fired
+        else:
+            assert isinstance(outcome, Done | OutcomeUnknown), (ticket, outcome, entry)
+            assert item.kind is Kind.OTHER
 
-    def _deliver(self, channel: str, data: Any, generation: int) -> None:
-        def arrive() -> None:
-            if self.live and generation == self.generation:
-                self.tell(channel, data)
 
-        self.call_later(self.rng.uniform(0.01, 0.5), arrive)  # each by itself: any order
+def placed_by(payload: dict[str, Any]) -> list[dict[str, Any]]:
+    """The orders that an action asks for, as they are on the wire."""
+    act = payload["action"]
+    return [*act.get("orders", ()), *(each["order"] for each in act.get("modifies", ()))]
 
-    def cut(self) -> None:
-        self.live = False
-        self.generation += 1
+
+def _states(row: dict[str, Any], status: str) -> tuple[OrderState, ...]:
+    if status in _LIVE:
+        return (S.OPEN, S.WAITING) if row["isTrigger"] else (S.OPEN,)
+    if status == "filled":
+        return (S.FILLED,)
+    if status.endswith("ejected"):
+        return (S.REJECTED, S.CANCELED) if row["isTrigger"] else (S.REJECTED,)  # it was there, until it fired
+    return (S.CANCELED, S.REPLACED) if status == "canceled" else (S.CANCELED,)
+
+
+#: Nonces of the account's other key are so far ahead, to be told apart.
+STRANGE_MS = 3_600_000
 
 
 class Strategy:
-    """Does something at random, and remembers what it was given."""
+    """Does something at random, and remembers what it was given. So does somebody else with another key."""
 
-    def __init__(self, desk: Desk, rng: Random) -> None:
-        self.desk, self.rng = desk, rng
-        self.tickets: list[tuple[Ticket, str]] = []
+    def __init__(self, trader: Trader, venue: Venue, party: Party, instruments: Instruments, rng: Random) -> None:
+        self.trader, self.venue, self.instruments, self.rng = trader, venue, instruments, rng
+        self.tickets: list[Ticket] = []
+        self.pauses = False
+        self._prepared: list[Prepared] = []
+        self._number = 0
+        self._other = Signer(venue.agent(party, "elsewhere").key, "testnet")
+        self._address = party.address
+        self._others_nonce = int(venue.now_ms()) + STRANGE_MS
+        self._rested: list[int] = []
+        for coin in COINS:
+            for side in ("B", "A"):
+                self._rest(coin, side)
 
     def act(self) -> None:
-        trader, rng = self.desk.trader, self.rng
-        mine = [order for order in trader.orders if order.cloid is not None]
-        kind = rng.choice(["place", "place", "batch", "modify", "modify", "cancel", "burn"])
-        order = Order(
-            "BTC",
-            rng.choice(list(Side)),
-            len(self.tickets) + rng.randint(1, 9) * 1000,  # none twice: what cannot be told apart is guessed
-            rng.randint(1, 5) * 2,
-            rng.choice([Tif.ALO, Tif.GTC, Tif.IOC] if kind in ("place", "batch") else [Tif.ALO, Tif.GTC]),
-        )
-        expires: dict[str, Any] = {"expires_after": None} if rng.random() < 0.1 else {}
-        try:
-            if kind == "place":
-                self.tickets.append((trader.submit(order, **expires), kind))
-            elif kind == "batch":
-                self.tickets.append((trader.submit([order, order], **expires), kind))
-            elif kind in ("modify", "cancel") and mine:
-                one = rng.choice(mine)
-                subject: int | Cloid | None = one.oid if one.oid is not None and rng.random() < 0.5 else one.cloid
-                assert subject is not None
-                if kind == "modify":
-                    self.tickets.append((trader.submit_modify(subject, order, **expires), kind))
-                else:
-                    self.tickets.append((trader.submit_cancel("BTC", subject, **expires), kind))
-            elif kind == "burn" and self.tickets and rng.random() < 0.3:
-                rng.choice(self.tickets)[0].burn()
-        except NotSent:
-            pass
+        if self.pauses:
+            return
+        rng = self.rng
+        kinds = {
+            self._place: 6, self._place_many: 2, self._group: 1, self._modify: 6, self._modify_many: 1,
+            self._cancel: 4, self._cancel_many: 1, self._burn: 1, self._two_steps: 1, self._leverage: 1,
+        }  # fmt: skip
+        with suppress(NotSent):
+            rng.choices(list(kinds), list(kinds.values()))[0]()
 
+    def _take(self, ticket: Ticket) -> None:
+        self.tickets.append(ticket)
 
-def check_what_may_be_live(desk: Desk, venue: RandomVenue) -> None:
-    """None declared dead while it rests, or while its action waits to be executed."""
-    for one in venue.orders.values():
-        if one["status"] == "open":
-            order = desk.trader.order(Cloid(one["row"]["cloid"]))
-            assert order is not None
-            assert order.may_be_live, f"{order} rests as {one}"
-    for entry in venue.on_its_way:
-        payload = entry["payload"]
-        if payload["nonce"] in venue.nonces:
-            continue
-        expiry = payload.get("expiresAfter")
-        if expiry is not None and expiry < venue.venue_ms:
-            continue
-        for wanted in payload["action"].get("orders", ()):
-            order = desk.trader.order(Cloid(wanted["c"]))
-            assert order is not None
-            assert order.may_be_live, f"{order} waits as {payload}"
+    def _order(self, coin: str | None = None, tifs: tuple[Tif, ...] = (Tif.ALO, Tif.GTC, Tif.IOC)) -> Order:
+        """No size occurs twice: what cannot be told apart is guessed."""
+        rng = self.rng
+        coin = coin or rng.choice(COINS)
+        instrument = self.instruments[coin]
+        mid = self.venue.exchange.marks[instrument.coin] / 10**instrument.px_decimals
+        self._number += 1
+        side, tif = rng.choice(list(Side)), rng.choice(tifs)
+        better = -1 if side is Side.BUY else 1
+        px = instrument.round_px(mid * (1 + better * rng.gauss(0.002, 0.004)), side, "passive")
+        least = math.ceil(12 / mid * 10**instrument.sz_decimals)
+        lots = least + self._number if rng.random() < 0.98 else 10**9 + self._number
+        reduces = coin != "PURR/USDC" and rng.random() < 0.05
+        return Order(coin, side, px, Decimal(lots).scaleb(-instrument.sz_decimals), tif, reduce_only=reduces)
 
+    def _expiry(self) -> dict[str, Any]:
+        return {"expires_after": None} if self.rng.random() < 0.1 else {}
 
-def check_everything(desk: Desk, venue: RandomVenue, strategy: Strategy) -> None:
-    trader = desk.trader
-    assert trader.unknown == ()
-    assert desk.nonces.unanswered == 0
-    nonces = [nonce for nonce, kind in venue.sent if kind != "noop"]
-    assert len(nonces) == len(set(nonces)), "an action was sent twice"
-    by_cloid: dict[str, list[dict[str, Any]]] = {}
-    for one in venue.orders.values():
-        by_cloid.setdefault(one["row"]["cloid"], []).append(one)
-    known = {order.cloid.hex: order for order in (*trader.orders, *trader.ended_orders) if order.cloid is not None}
-    assert set(by_cloid) <= set(known), "a lost order"
-    for cloid, order in known.items():
-        legs = by_cloid.get(cloid, [])
-        oids = tuple(one["row"]["oid"] for one in legs)
-        if order.oids != oids:  # a leg that was refused at birth is told once, and need not be heard of
-            unheard = {one["row"]["oid"] for one in legs if one["status"].endswith("Rejected")}
-            assert set(oids) - unheard <= set(order.oids) <= set(oids), (order, legs)
-        rests = [one for one in legs if one["status"] == "open"]
-        assert order.may_be_live is bool(rests), (order, legs)
-        if rests:
-            assert order.oid == rests[0]["row"]["oid"]
-            assert order.remaining == Decimal(rests[0]["row"]["sz"])
-        elif legs and any(one["status"] == "filled" for one in legs):
-            assert order.state is S.FILLED, (order, legs)
-        else:
-            assert order.state in (S.CANCELED, S.REJECTED, S.NEVER), (order, legs)
-        assert order.filled == sum((Decimal(f["sz"]) for f in venue.fills if f["cloid"] == cloid), Decimal(0)), order
-    assert sorted(fill.tid for fill in trader.fills) == [fill["tid"] for fill in venue.fills]
-    szi = trader.positions["BTC"].szi if "BTC" in trader.positions else 0
-    assert szi == venue.position
-    for ticket, kind in strategy.tickets:
-        assert ticket.done
-        for item, entry in zip(ticket._flight.items, venue.did.get(ticket.nonce, [None] * 2), strict=False):
-            outcome = item.outcome
-            body = entry.get("resting", entry.get("filled")) if isinstance(entry, dict) else None
-            if isinstance(outcome, Ack):
-                assert body is not None, (kind, outcome, entry)
-                assert outcome.oid == body["oid"]
-            elif isinstance(outcome, CancelResult):
-                assert not outcome.canceled or entry == "success" or ticket._flight.lost is not None
-            elif isinstance(outcome, Rejected):
-                assert body is None, (kind, outcome, entry)
-                assert entry != "success"
+    def _mine(self) -> TrackedOrder | None:
+        mine = self.trader.orders if self.rng.random() < 0.95 else self.trader.ended_orders
+        return self.rng.choice(mine) if mine else None
+
+    def _subject(self, order: TrackedOrder) -> int | Cloid:
+        oid, cloid = order.oid, order.cloid
+        if oid is None or (cloid is not None and self.rng.random() < 0.5):
+            assert cloid is not None
+            return cloid
+        return oid
+
+    def _place(self) -> None:
+        self._take(self.trader.submit(self._order(), **self._expiry()))
+
+    def _place_many(self) -> None:
+        orders = [self._order() for _ in range(self.rng.randint(2, 4))]
+        self._take(self.trader.submit(orders, **self._expiry()))
+
+    def _group(self) -> None:
+        """An order with a take-profit and a stop-loss, which wait until it is filled."""
+        parent = self._order("BTC", (Tif.GTC,))
+        side = Side.SELL if parent.side is Side.BUY else Side.BUY
+        away = 1.02 if side is Side.SELL else 0.98
+        btc = self.instruments["BTC"]
+        children = []
+        for tpsl, share in ((Tpsl.TP, away), (Tpsl.SL, 1 / away)):
+            px = btc.round_px(float(parent.px) * share, side, "passive")
+            self._number += 1
+            children.append(Order("BTC", side, px, parent.sz, trigger=Trigger(px, tpsl), reduce_only=True))
+        self._take(self.trader.submit([parent, *children], grouping=Grouping.NORMAL_TPSL, **self._expiry()))
+
+    def _modify(self) -> None:
+        if (order := self._mine()) is not None and order.trigger_px is None:
+            wanted = self._order(order.coin, (Tif.ALO, Tif.GTC))
+            always = self.rng.random() < 0.1
+            self._take(self.trader.submit_modify(self._subject(order), wanted, always_place=always, **self._expiry()))
+
+    def _modify_many(self) -> None:
+        mine = [order for order in self.trader.orders if order.trigger_px is None and order.cloid is not None]
+        chosen = self.rng.sample(mine, min(len(mine), 2))
+        if chosen:
+            pairs = [(self._subject(order), self._order(order.coin, (Tif.ALO, Tif.GTC))) for order in chosen]
+            act = self.trader._modifying(pairs, False, False)
+            self._take(self.trader._launch(*act, None if self.rng.random() < 0.1 else int(self.venue.now_ms()) + 6000))
+
+    def _cancel(self) -> None:
+        if (order := self._mine()) is not None:
+            self._take(self.trader.submit_cancel(order.coin, self._subject(order), **self._expiry()))
+
+    def _cancel_many(self) -> None:
+        mine: list[tuple[str, int | Cloid]] = [(o.coin, o.oid) for o in self.trader.orders if o.oid is not None]
+        if chosen := self.rng.sample(mine, min(len(mine), 3)):
+            self._take(self.trader._launch(*self.trader._canceling(chosen, False, False), None))
+
+    def _burn(self) -> None:
+        if self.tickets:
+            self.rng.choice(self.tickets[-10:]).burn()
+
+    def _two_steps(self) -> None:
+        if self._prepared and self.rng.random() < 0.7:
+            prepared = self._prepared.pop()
+            if self.rng.random() < 0.3:
+                self.trader.discard(prepared)
             else:
-                assert isinstance(outcome, NotSent)
-                assert entry is None
+                self._take(self.trader.send(prepared))
+        else:
+            self._prepared.append(self.trader.prepare(self._order()))
+
+    def _leverage(self) -> None:
+        act = action.update_leverage("BTC", self.rng.randint(5, 20), self.instruments)
+        self._take(self.trader._launch(act, (Item(Kind.OTHER),), True, int(self.venue.now_ms()) + 6000))
+
+    def drop_prepared(self) -> None:
+        while self._prepared:
+            self.trader.discard(self._prepared.pop())
+
+    # everybody else
+
+    def _rest(self, coin: str, side: Literal["B", "A"]) -> None:
+        order = self._order(coin)
+        with suppress(ConfigError):  # it would trade
+            self._rested.append(self.venue.rest(self.instruments[coin].coin, side, str(order.px), str(order.sz)))
+
+    def market(self) -> None:
+        """Others place, take back, and take."""
+        rng, venue = self.rng, self.venue
+        coin = rng.choice(COINS)
+        side: Literal["B", "A"] = rng.choice(["A", "B"])
+        kind = rng.random()
+        if kind < 0.3:
+            self._rest(coin, side)
+        elif kind < 0.4 and self._rested:
+            venue.withdraw(self._rested.pop(rng.randrange(len(self._rested))))
+        elif kind < 0.9:
+            instrument = self.instruments[coin]
+            least = math.ceil(12 / float(self._order(coin).px) * 10**instrument.sz_decimals)
+            sz = Decimal(rng.randint(1, 3 * least)).scaleb(-instrument.sz_decimals)
+            venue.cross(instrument.coin, side, f"{sz:f}")
+        else:
+            instrument = self.instruments[coin]
+            mark = venue.exchange.marks[instrument.coin] / 10**instrument.px_decimals
+            px = instrument.round_px(mark * (1 + rng.gauss(0, 0.01)), Side.BUY, "passive")
+            venue.set_mark(instrument.coin, f"{px:f}")
+
+    def elsewhere(self) -> None:
+        """The account's owner does something with another key, that the trader hears of at best."""
+        rng = self.rng
+        open_orders = self.venue.info(type="openOrders", user=self._address)
+        self._others_nonce += 1
+        if rng.random() < 0.6 or not open_orders:
+            order = self._order("BTC")
+            act = action.order([order], self.instruments)
+        else:
+            act = action.cancel([("BTC", rng.choice([o["oid"] for o in open_orders]))], self.instruments)
+        signed = self._other.sign(act, self._others_nonce)
+        self.venue.submit(orjson.loads(signed.payload), lambda answer: None)
 
 
-async def live_through(seed: int, folder: Path) -> None:
-    rng = Random(seed)
-    desk = Desk(folder, CONFIG)
-    venue = RandomVenue(rng)
-    desk.wire = desk.trader._wire = venue
-    desk.nonces._clock = venue.time_ms
-    venue.tell = desk.tell
-    strategy = Strategy(desk, rng)
-    desk.trader.on_order(lambda order: strategy.act() if rng.random() < 0.05 else None)
+def _storms(rng: Random) -> list[dict[str, Any]]:
+    """What can go wrong, how often and how."""
+    streams = ["orderUpdates", "userFills", "user"]
+    return [
+        {"kind": "lose_action", "p": 0.06},
+        {"kind": "lose_answer", "p": 0.08},
+        {"kind": "late_action", "p": 0.08, "ms": rng.randint(300, 9000)},
+        {"kind": "late_unanswered", "p": 0.06, "ms": rng.randint(300, 9000)},
+        {"kind": "answer_twice", "p": 0.1},
+        {"kind": "drop", "p": 0.05, "channel": rng.choice(["post", *streams])},
+        {"kind": "drop", "p": 0.1, "channel": rng.choice(streams)},
+        {"kind": "duplicate", "p": 0.1, "channel": rng.choice(["post", *streams])},
+        {"kind": "delay", "p": 0.1, "ms": rng.randint(50, 4000)},
+        {"kind": "reorder", "p": 0.1},
+        {"kind": "lose_ack", "p": 0.1},
+        {"kind": "ack_only", "p": 0.05},
+        {"kind": "close", "every_ms": 15_000},
+        {"kind": "abort", "every_ms": 8_000},
+        {"kind": "mid_frame", "every_ms": 20_000},
+        {"kind": "bad_frame", "every_ms": 20_000},
+        {"kind": "half_open", "every_ms": 20_000},
+        {"kind": "stall", "every_ms": 10_000, "ms": rng.randint(100, 8000)},
+        {"kind": "garbage", "every_ms": 20_000},
+        {"kind": "unknown_channel", "every_ms": 20_000},
+        {"kind": "http_status", "p": 0.1, "status": rng.choice([429, 500, 502]), "channel": "exchange"},
+        {"kind": "http_status", "p": 0.1, "status": rng.choice([429, 500, 502]), "channel": "info"},
+        {"kind": "http_empty", "p": 0.1},
+        {"kind": "http_null", "p": 0.05},
+        {"kind": "slow", "p": 0.1, "ms": rng.randint(100, 5000)},
+        {"kind": "skew", "after_ms": rng.randint(1, 20_000), "ms": rng.randint(-2000, 2000), "count": 1},
+    ]
 
-    def reconnect() -> None:
-        desk.connect()
-        snapshot = {"isSnapshot": True, "user": USER, "fills": list(reversed(venue.fills[-5:]))}
-        venue._deliver("userFills", snapshot, venue.generation)
 
-    venue.quiet = True
-
-    async def listen() -> list[Differs]:
-        return [event async for event in desk.trader.events(maxsize=10_000) if isinstance(event, Differs)]
-
-    async with desk:
-        listening = asyncio.create_task(listen())
-        venue.quiet = False
-        for _ in range(60):
-            strategy.act()
-            if rng.random() < 0.4:
-                venue.trade()
-            if venue.live and rng.random() < 0.1:
-                venue.cut()
-                desk.trader.on_down("cut")
-            elif not venue.live and rng.random() < 0.4:
-                reconnect()
-            await venue.step(rng.uniform(0.0, 0.8))
-            check_what_may_be_live(desk, venue)
-        venue.quiet = True
-        if not venue.live:
-            reconnect()
-        for _ in range(3):
-            await venue.step(10)
-            check_what_may_be_live(desk, venue)
-        for ticket, _ in strategy.tickets:  # those that have no expiry
-            if not ticket.done:
-                ticket.burn()
-        await venue.step(60)
-        assert desk.failures == []
-        check_everything(desk, venue, strategy)
-        canceling = asyncio.create_task(desk.trader.cancel_all())
-        await venue.step(30)
-        await canceling
-        assert not [one for one in venue.orders.values() if one["status"] == "open"]
-        await venue.step(5)
-        check_everything(desk, venue, strategy)
-    assert await listening == [], "nothing but fills changes this venue's positions"
+def let_loose(venue: Venue, rng: Random) -> None:
+    """About half of what can go wrong, more or less often."""
+    for options in _storms(rng):
+        if rng.random() < 0.5:
+            venue.fault(**{"count": None, **options})

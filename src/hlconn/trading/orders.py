@@ -144,6 +144,7 @@ class _Leg:
     sz: Decimal | None = None
     state: OrderState = OrderState.PENDING
     told_filled: Decimal = _ZERO  # the most that the venue said without its fills
+    told_left: Decimal | None = None  # the least that the venue said is left
     avg_px: Decimal | None = None  # as told in an answer
     reason: ErrorCode = ErrorCode.NONE
     message: str = ""
@@ -237,13 +238,17 @@ class TrackedOrder:
 
     @property
     def remaining(self) -> Decimal | None:
-        """Of the leg that counts; 0 once the order ended. None where its size is not known."""
+        """Of the leg that counts; 0 once the order ended. None where its size is not known.
+
+        Of a reduce-only order, which the venue makes smaller with the position, it can be what was left when last told.
+        """
         if not self.may_be_live:
             return _ZERO
         leg = self._leg
         if leg is None or leg.sz is None:
             return self.sz
-        return max(leg.sz - self._filled_of(leg), _ZERO)
+        left = max(leg.sz - self._filled_of(leg), _ZERO)
+        return left if leg.told_left is None else min(left, leg.told_left)
 
     @property
     def avg_px(self) -> Decimal | None:
@@ -403,6 +408,7 @@ class _Row:
     oid: int
     cloid: Cloid | None
     trigger_px: Decimal | None
+    reduce_only: bool
     children: tuple[_Row, ...]
 
     @classmethod
@@ -418,6 +424,7 @@ class _Row:
             _id(row["oid"]),
             _cloid(row.get("cloid")),
             trigger_px,
+            bool(row.get("reduceOnly")),
             children,
         )
 
@@ -814,11 +821,13 @@ class OrderTable:
         leg.px, leg.sz = row.px, row.orig_sz
         if row.trigger_px is not None:
             leg.order.trigger_px = row.trigger_px
-        if evidence in (Evidence.STATUS_OPEN, Evidence.LISTED):
+        is_open = evidence in (Evidence.STATUS_OPEN, Evidence.LISTED)
+        if is_open:
             leg.alive_mark = max(leg.alive_mark, self.mark() if mark is None else mark)
-            leg.told_filled = max(leg.told_filled, row.orig_sz - row.sz)
-        elif evidence is Evidence.STATUS_FILLED:
-            leg.told_filled = max(leg.told_filled, row.orig_sz - row.sz)
+        if is_open or evidence is Evidence.STATUS_FILLED:
+            leg.told_left = row.sz if leg.told_left is None else min(leg.told_left, row.sz)
+            if not row.reduce_only:  # the venue makes those smaller, without a fill
+                leg.told_filled = max(leg.told_filled, row.orig_sz - row.sz)
         self._prove(leg, evidence, classify_status(words), words)
         self._count_all(leg)
         return leg
@@ -925,7 +934,10 @@ class OrderTable:
             self._resolve(item, Ack(item.coin, order.cloid, None, waiting=told.reason))
         elif item.kind is Kind.CANCEL:
             for leg in self._targets(item):
-                self._prove(leg, Evidence.CANCEL_ACCEPTED, ErrorCode.CANCELED, "canceled")
+                if _names_one(item):
+                    self._prove(leg, Evidence.CANCEL_ACCEPTED, ErrorCode.CANCELED, "canceled")
+                elif leg.state.live:
+                    self._suspects[leg] = None
             if order is not None and not order.legs:  # it was there, and we never saw it
                 self._suspects[order] = None
             self._resolve(item, _cancel_result(item, True))
@@ -947,6 +959,8 @@ class OrderTable:
                 self._prove(leg, Evidence.ANSWER_FILLED)
             elif wanted.tif == "Ioc":
                 self._prove(leg, Evidence.ANSWER_PART_FILLED_IOC, ErrorCode.IOC_NO_MATCH, "the rest of an Ioc order")
+                if wanted.reduce_only:  # unless the position was no larger: then it is filled
+                    self._suspects[leg] = None
             else:  # the venue's docs do not say that such an order rests: look
                 self._prove(leg, Evidence.ANSWER_PART_FILLED)
                 self._suspects[leg] = None
@@ -963,7 +977,7 @@ class OrderTable:
             return
         for old in self._targets(item):
             if old.oid < leg.oid and old.state.live:
-                if item.always_place:
+                if item.always_place or not _names_one(item):
                     self._suspects[old] = None
                 else:
                     self._prove(old, Evidence.MODIFY_ACCEPTED)
@@ -973,10 +987,10 @@ class OrderTable:
         if item.kind is Kind.PLACE and order is not None:
             self._no_leg(order, Evidence.ANSWER_REFUSED, error.code, error.message)
         elif item.kind is Kind.MODIFY:
-            for leg in self._targets(item):
-                if error.code is ErrorCode.MODIFY_OLD_ORDER_GONE:
+            for leg in [leg for leg in self._targets(item) if leg.state.live]:
+                if error.code is ErrorCode.MODIFY_OLD_ORDER_GONE and leg.born < item.mark and _names_one(item):
                     self._prove(leg, Evidence.MODIFY_LEFT_NOTHING, error.code, error.message)
-                elif leg.state.live:  # whether the old order survived is not always said
+                else:  # whether the old order survived is not always said
                     self._suspects[leg] = None
         elif item.kind is Kind.CANCEL and error.code is ErrorCode.ORDER_NOT_FOUND:
             self._suspects.update((leg, None) for leg in self._targets(item) if leg.state.live)
@@ -1032,8 +1046,8 @@ class OrderTable:
             elif item.kind is Kind.CANCEL and subject == item.target:
                 if not found:
                     self._resolve(item, _cancel_result(item, False, ErrorCode.ORDER_NOT_FOUND, "unknownOid"))
-                elif any(leg.state.live for leg in self._targets(item)):
-                    self._disprove(item, code, f"{proof}the order is still open")
+                else:
+                    self._conclude_cancel(item, code, f"{proof}the order is still open")
         if not found and not order.items:
             parent = order.parent
             leg = None if isinstance(subject, Cloid) else order.legs.get(subject)
@@ -1051,6 +1065,16 @@ class OrderTable:
                 self._prove(leg, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
             elif order.adopted and not order.legs:
                 self._no_leg(order, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
+
+    def _conclude_cancel(self, item: Item, code: ErrorCode, proof: str) -> None:
+        """A cancel that can come no more, of an order that the venue knows. What was placed since says nothing."""
+        legs = self._targets(item)
+        live = [leg for leg in legs if leg.state.live]
+        ended = [leg for leg in legs if not leg.state.live]
+        if live and (not ended or (_names_one(item) and any(leg.born < item.mark for leg in live))):
+            self._disprove(item, code, proof)
+        elif live:
+            self._resolve_cancel(item, ended)
 
     def _candidates(self, order: TrackedOrder, item: Item) -> list[_Leg]:
         """Legs that this item may have placed, oldest first: seen later than it was sent, and nobody else's."""
@@ -1114,10 +1138,14 @@ class OrderTable:
             legs = self._targets(item)
             if not legs or any(leg.state.live for leg in legs) or (item.target == order.cloid and order.may_be_live):
                 continue
-            ended = max(legs, key=lambda leg: leg.oid)
-            canceled = ended.state is OrderState.CANCELED and ended.reason is ErrorCode.CANCELED
-            reason = ErrorCode.NONE if canceled else ended.reason or ErrorCode.ORDER_NOT_FOUND
-            self._resolve(item, _cancel_result(item, canceled, reason, ended.message or ended.state.name))
+            self._resolve_cancel(item, legs)
+
+    def _resolve_cancel(self, item: Item, legs: list[_Leg]) -> None:
+        """A lost cancel, by how the newest of the legs that ended did."""
+        ended = max(legs, key=lambda leg: leg.oid)
+        canceled = ended.state is OrderState.CANCELED and ended.reason is ErrorCode.CANCELED
+        reason = ErrorCode.NONE if canceled else ended.reason or ErrorCode.ORDER_NOT_FOUND
+        self._resolve(item, _cancel_result(item, canceled, reason, ended.message or ended.state.name))
 
     def _targets(self, item: Item) -> list[_Leg]:
         """The legs that a modify or a cancel is about: one for an oid, those before it was sent for a cloid."""
@@ -1191,9 +1219,23 @@ class OrderTable:
 
 
 def _is_closed(item: Item, mark: int) -> bool:
-    """A query of this mark was made after it was known that the item's action cannot be executed any more."""
-    closed_mark = item.flight.closed_mark
-    return item.outcome is None and closed_mark is not None and closed_mark < mark
+    """A query of this mark was made after it was known that the item's action cannot be executed any more.
+
+    Nothing is concluded while its answer can still come: that one is right, and what was seen is not claimed yet.
+    """
+    flight = item.flight
+    return (
+        item.outcome is None
+        and flight.lost is not None
+        and flight.closed_mark is not None
+        and flight.closed_mark < mark
+    )
+
+
+def _names_one(item: Item) -> bool:
+    """Whether its target can mean one open leg only: a modify that places in any case can leave two under a cloid."""
+    by_oid = not isinstance(item.target, Cloid)
+    return by_oid or item.order is None or not any(other.always_place for other in item.order.placers)
 
 
 def _needs_history(item: Item) -> bool:
