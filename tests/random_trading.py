@@ -6,6 +6,7 @@ once all is quiet, at everything that is known.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from contextlib import suppress
@@ -36,7 +37,8 @@ from hlconn import (
     action,
 )
 from hlconn.errors import ConfigError
-from hlconn.sim import Party, Venue
+from hlconn.session.link import Link, LinkState, SubState
+from hlconn.sim import Party, Rules, Venue
 from hlconn.trading.orders import Item, Kind, TrackedOrder
 from hlconn.trading.trader import Prepared, Trader
 
@@ -169,13 +171,16 @@ class Truth:
                 assert order.cloid == Cloid(row["cloid"])
         for order in (*trader.orders, *trader.ended_orders):
             assert set(order.oids) <= truth.keys(), f"a phantom leg: {order}"
-            legs = [told for told in truth.values() if order.cloid and told["order"]["cloid"] == order.cloid.hex]
-            legs = legs or [truth[oid] for oid in order.oids]
+            legs = [
+                told
+                for oid, told in truth.items()
+                if oid in order.oids or (order.cloid and told["order"]["cloid"] == order.cloid.hex)
+            ]
             assert order.may_be_live is any(told["status"] in _LIVE for told in legs), (order, legs)
             if not legs:
                 gone = (S.NEVER, S.REJECTED) if order.parent is None else (S.NEVER, S.REJECTED, S.CANCELED)
                 assert order.state in gone, f"a phantom: {order}"
-            oids = {told["order"]["oid"] for told in legs} | set(order.oids)
+            oids = {told["order"]["oid"] for told in legs}
             filled = sum((Decimal(f["sz"]) for f in fills if f["oid"] in oids), Decimal(0))
             assert order.filled == filled, (filled, order, order._fills, order.legs, legs)
         assert len({id(order) for order in trader.orders}) == len(trader.orders)
@@ -457,3 +462,42 @@ def let_loose(venue: Venue, rng: Random) -> None:
     for options in _storms(rng):
         if rng.random() < 0.5:
             venue.fault(**{"count": None, **options})
+
+
+def venue_of(seed: int, rng: Random, **more: Any) -> Venue:
+    """Any of the venues that there may be, by the dice; made-up traders, which are slow, for a few."""
+    rules = Rules(
+        modify_updates=rng.choice(["canceled first", "open first", "random"]),
+        partial_fill_updates=rng.random() < 0.5,
+        partial_gtc_answer=rng.choice(["resting", "filled"]),
+    )
+    return Venue(
+        seed, coins=COINS, traders=seed % 25 == 24, rules=rules, instant=rng.random() < 0.1,
+        answers=rng.choice(["before", "after", "random"]), shuffle_keys=rng.random() < 0.2, **more,
+    )  # fmt: skip
+
+
+async def become_quiet(venue: Venue, link: Link, strategy: Strategy, speed: float = 1.0) -> None:
+    """No fault strikes any more; wait until nothing is open, and what was said is compared once more."""
+    trader = strategy.trader
+
+    async def settled() -> None:
+        while not (
+            link.state is LinkState.LIVE
+            and all(state is SubState.ACKED for _, state in link.subscriptions)
+            and not (trader._table.flights or trader._has_questions() or trader._to_reconcile)
+        ):
+            await asyncio.sleep(0.5 / speed)
+
+    venue.faults.clear()
+    strategy.pauses = True
+    strategy.drop_prepared()
+    for ticket in strategy.tickets:
+        if ticket.expires_after is None and not ticket.done:
+            ticket.burn()
+    await asyncio.sleep(10 / speed)  # late actions are carried out
+    async with asyncio.timeout(300 / speed):
+        await settled()
+        await trader.reconcile()
+        await asyncio.sleep(1 / speed)
+        await settled()

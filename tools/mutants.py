@@ -5,7 +5,8 @@
 A patch is `git apply`-able from the root of the repository, with as little context as it takes; its first line says
 what it breaks. One copy of the tree and one build folder serve all of them: only what a patch touches is built again.
 Patches of the venue in a box alone (src/hlconn/sim), which is pure Python, need no build: they are planted beside the
-compiled files of the installed hlconn, and its own tests have to catch them.
+compiled files of the installed hlconn, and its own tests have to catch them. So are those of trading and its session
+(also Python), which random strategies have to find within 300 seeds: the name of the test that failed says the seed.
 """
 
 from __future__ import annotations
@@ -77,6 +78,25 @@ class SimWorkshop(Workshop):
         return ""
 
 
+class TradingWorkshop(SimWorkshop):
+    """For bugs of src/hlconn/trading, session and client.py."""
+
+    tests = ["tests/trading/test_random.py"]
+
+
+#: Who takes a patch all of whose files begin so; the first that fits.
+KINDS: list[tuple[tuple[str, ...], type[Workshop], str]] = [
+    (("src/hlconn/sim/",), SimWorkshop, "sim"),
+    (("src/hlconn/trading/", "src/hlconn/session/", "src/hlconn/client.py"), TradingWorkshop, "trading"),
+    (("",), Workshop, "."),
+]
+
+
+def kind_of(patch: Path) -> int:
+    files = files_of(patch.read_text())
+    return next(at for at, (roots, *_) in enumerate(KINDS) if all(name.startswith(roots) for name in files))
+
+
 def files_of(patch: str) -> list[str]:
     return re.findall(r"^\+\+\+ b/(\S+)", patch, re.MULTILINE)
 
@@ -129,12 +149,10 @@ def main() -> int:
     if options.names:
         patches = [PATCHES / f"{name}.patch" for name in options.names]
     began, folder = time.monotonic(), options.folder.resolve()
-    of_sim = [p for p in patches if all(name.startswith("src/hlconn/sim/") for name in files_of(p.read_text()))]
     bad = 0
-    if others := [p for p in patches if p not in of_sim]:
-        bad += plant(Workshop(folder), others)
-    if of_sim:
-        bad += plant(SimWorkshop(folder / "sim"), of_sim)
+    for at, (_, workshop, name) in enumerate(KINDS):
+        if mine := [patch for patch in patches if kind_of(patch) == at]:
+            bad += plant(workshop(folder / name), mine)
     print(f"{len(patches) - bad} of {len(patches)} planted bugs caught in {time.monotonic() - began:.0f} s")
     return 1 if bad or not patches else 0
 

@@ -103,15 +103,13 @@ class _Wire:
 
     def __init__(self, driver: Driver, http: Http, trading: TradingConfig) -> None:
         self.write = driver.write
+        self.time_ms = trading.clock
         self._http, self._answer_timeout_s = http, trading.answer_timeout_s
         self._loop = asyncio.get_running_loop()
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         timeout_s = self._answer_timeout_s if path == "/exchange" else _QUERY_TIMEOUT_S
         return await self._http.post(path, body, timeout_s)
-
-    def time_ms(self) -> int:
-        return time.time_ns() // 1_000_000
 
     def now_ns(self) -> int:
         return time.monotonic_ns()
@@ -215,7 +213,8 @@ class Client:
         self._market = Market(self.feed, driver.subscribe, driver.unsubscribe)
         try:
             if self._signer is not None:  # before anything is connected: another process may have the key
-                self._nonces = Nonces(self._signer.address, self._trading.nonce_directory)
+                trading = self._trading
+                self._nonces = Nonces(self._signer.address, trading.nonce_directory, clock=trading.clock)
             if self._wants_instruments or self._signer is not None:
                 self._http = await Http(self.endpoints, self._config).__aenter__()
             await driver.start()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -110,6 +112,11 @@ class SessionConfig:
             )
 
 
+def wall_clock_ms() -> int:
+    """This machine's time in ms since 1970."""
+    return time.time_ns() // 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class TradingConfig:
     """How a trader behaves. Times in seconds.
@@ -125,6 +132,8 @@ class TradingConfig:
     settle_timeout_s: how long `cancel_all` tries. dexs: whose orders and positions are looked at, besides those of
     coins that were traded; "" is the first perp dex, which also has spot.
     nonce_directory: see `Nonces`.
+    clock: the venue's time in ms, as this machine knows it: what nonces and expiries are made of. By default its wall
+    clock; give another one for a better source of time, or for a venue in a box whose time runs faster.
     """
 
     expires_after_s: float | None = 15.0
@@ -137,6 +146,7 @@ class TradingConfig:
     settle_timeout_s: float = 60.0
     dexs: tuple[str, ...] = ("",)
     nonce_directory: str | None = None
+    clock: Callable[[], int] = wall_clock_ms
 
     def __post_init__(self) -> None:
         for name in (

@@ -42,6 +42,7 @@ from hlconn.trading.orders import (
     OrderTable,
     OutcomeEvent,
     Question,
+    TrackedOrder,
 )
 from hlconn.types import Ack, CancelResult, Done
 
@@ -896,3 +897,122 @@ def test_a_state_never_falls_back(sequence: list[str], again: list[int]) -> None
         assert found.filled >= filled_before
         filled_before = found.filled
     assert facts(found.state, found.filled) == (S.FILLED, 10)
+
+
+# --- found by random strategies against the venue in a box ---
+
+
+def test_a_reduce_only_order_that_the_venue_made_smaller_did_not_fill() -> None:
+    told = Told()
+    wanted = order(reduce_only=True)
+    found = told.rest(wanted=wanted)
+    told.table.on_open_orders(told.table.mark(), "", [row(11, wanted, "4", reduceOnly=True)])
+    assert facts(found.filled, found.remaining, found.state) == (0, 4, S.OPEN)
+    told.table.on_fills([fill(11, "1", 1)])
+    told.table.on_open_orders(told.table.mark(), "", [row(11, wanted, "3", reduceOnly=True)])
+    assert facts(found.filled, found.remaining) == (1, 3)
+
+
+def test_a_reduce_only_ioc_order_that_filled_in_part_is_asked_for_as_it_may_be_all_there_was() -> None:
+    told = Told()
+    wanted = order(tif=Tif.IOC, reduce_only=True)
+    flight = told.send(placing(1, wanted))
+    told.answer(flight, statuses(filled(11, "4")))
+    found = told.table.find(11)
+    assert found is not None
+    assert not found.may_be_live
+    assert told.table.questions() == [Question(11)]
+    reply = status(11, wanted, "filled", "0.0")
+    reply["order"]["order"]["reduceOnly"] = True
+    told.table.on_status(told.table.mark(), 11, reply)
+    assert facts(found.state, found.filled) == (S.FILLED, 4)
+
+
+def test_a_modify_refused_after_the_cancel_does_not_cancel_the_leg_that_was_refused() -> None:
+    told = Told()
+    found = told.rest()
+    flight = told.send(modifying(told.table, 2, CLOID, NEW))
+    told.table.on_order_updates([update(11, order(), "canceled"), update(12, NEW, "badAloPxRejected")])
+    text = "Error placing new order during modify: Post only order would have immediately matched, bbo was 1@2."
+    told.answer(flight, statuses({"error": text}))
+    assert [leg.state for leg in found.legs.values()] == [S.CANCELED, S.REJECTED]
+
+
+def two_legs_under_a_cloid(told: Told) -> TrackedOrder:
+    """A modify worked, and one that places in any case found its old leg gone: 12 and 13 rest."""
+    found = told.rest()
+    first = told.send(modifying(told.table, 2, CLOID, NEW))
+    second = told.send(modifying(told.table, 3, 11, order("102", "7"), always_place=True))
+    told.answer(first, statuses(resting(12)))
+    told.answer(second, statuses(resting(13)))
+    return found
+
+
+@pytest.mark.parametrize("news_first", [True, False])
+def test_a_cancel_by_cloid_ends_one_of_two_legs_and_the_other_is_asked_for(news_first: bool) -> None:
+    told = Told()
+    found = two_legs_under_a_cloid(told)
+    flight = told.send(canceling(told.table, 4, CLOID))
+    gone = [update(13, order("102", "7"), "canceled")]
+    if news_first:
+        told.table.on_order_updates(gone)
+    told.answer(flight, statuses("success"))
+    if not news_first:
+        told.table.on_order_updates(gone)
+    assert found.may_be_live
+    assert found.oid == 12
+    assert Question(12) in told.table.questions()
+
+
+def test_a_modify_by_cloid_replaces_one_of_two_legs_and_the_other_is_asked_for() -> None:
+    told = Told()
+    found = two_legs_under_a_cloid(told)
+    flight = told.send(modifying(told.table, 4, CLOID, order("103", "6")))
+    told.answer(flight, statuses(resting(14)))
+    assert {oid for oid, leg in found.legs.items() if leg.state.live} >= {12, 13, 14}
+    assert {Question(12), Question(13)} <= set(told.table.questions())
+
+
+def test_what_replaced_a_lost_order_may_never_have_needed_it() -> None:
+    """A modify that places in any case places also when the order it names never was."""
+    told = Told()
+    lost = told.send(placing(1, order()))
+    told.table.lost(1, 1.0)
+    first = told.send(modifying(told.table, 2, CLOID, NEW, always_place=True))
+    told.answer(first, statuses(resting(12)))
+    second = told.send(modifying(told.table, 3, 12, order("102", "7")))
+    told.answer(second, statuses(resting(13)))
+    assert lost.closed_mark is None, "it may still come"
+    assert not lost.resolved
+
+
+@pytest.mark.parametrize("query", ["status", "history"])
+def test_nothing_is_concluded_of_a_spent_nonce_while_its_answer_can_still_come(query: str) -> None:
+    told = Told()
+    found = told.rest()
+    flight = told.send(modifying(told.table, 2, 11, NEW))
+    told.table.on_order_updates([update(11, order(), "canceled"), update(12, NEW, "open")])
+    told.table.spent(2)
+    mark = told.table.mark()
+    if query == "history":
+        told.table.on_history(mark, [update(12, NEW, "open"), update(11, order(), "canceled")])
+    else:
+        told.table.on_status(mark, CLOID, status(12, NEW, "open"))
+    told.answer(flight, statuses(resting(12)))
+    assert flight.items[0].outcome == Ack("BTC", CLOID, 12, resting=True)
+    assert found.oid == 12
+
+
+def test_an_order_placed_after_a_lost_cancel_does_not_disprove_it() -> None:
+    told = Told()
+    told.rest()
+    cancel = told.send(canceling(told.table, 2, CLOID, expires_after=1000))
+    told.table.lost(2, 1.0)
+    modify = told.send(modifying(told.table, 3, 11, NEW, always_place=True))
+    told.answer(modify, statuses(resting(12)))
+    told.table.on_status(told.table.mark(), 11, status(11, order(), "canceled"))
+    told.table.venue_time(4000, 0)
+    told.table.on_status(told.table.mark(), CLOID, status(12, NEW, "open"))
+    outcome = cancel.items[0].outcome
+    assert isinstance(outcome, CancelResult)
+    assert outcome.canceled

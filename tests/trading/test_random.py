@@ -12,31 +12,18 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from random_trading import COINS, Strategy, Truth, let_loose
+from random_trading import Strategy, Truth, become_quiet, let_loose, venue_of
 from sim.raw import instruments_of
 from stepped import PipeWire, run_stepped
 
 from hlconn import Nonces, SessionConfig, Signer
 from hlconn.config import TradingConfig
-from hlconn.session.link import LinkState, SubState
-from hlconn.sim import Rules, Venue
+from hlconn.sim import Venue
 from hlconn.trading.orders import Differs
 from hlconn.trading.trader import Trader
 
 SEEDS = {"ci": 30, "first": 300, "long": 1000}[os.environ.get("HLCONN_HYPOTHESIS", "ci")]
 SESSION = SessionConfig(backoff_max_s=2.0, sockets_per_minute=10_000)
-
-
-def venue_of(seed: int, rng: Random) -> Venue:
-    rules = Rules(
-        modify_updates=rng.choice(["canceled first", "open first", "random"]),
-        partial_fill_updates=rng.random() < 0.5,
-        partial_gtc_answer=rng.choice(["resting", "filled"]),
-    )
-    return Venue(
-        seed, coins=COINS, stepped=True, traders=seed % 25 == 24, rules=rules, debug=True,
-        instant=rng.random() < 0.1, answers=rng.choice(["before", "after", "random"]), shuffle_keys=rng.random() < 0.2,
-    )  # fmt: skip
 
 
 async def live_through(venue: Venue, rng: Random, folder: Path) -> None:
@@ -78,13 +65,13 @@ async def live_through(venue: Venue, rng: Random, folder: Path) -> None:
                     strategy.elsewhere()
                 await asyncio.sleep(rng.choice([0.0, 0.05, 0.3, 1.0]))
                 truth.check_the_living()
-            await quiet(venue, wire, trader, strategy)
+            wire.troubled = False
+            await become_quiet(venue, wire.link, strategy)
             assert failures == []
             truth.check_everything(wire.sent, strategy.tickets)
-        venue.faults.clear()
         await trader.cancel_all()
         assert truth.open_orders() == []
-        await quiet(venue, wire, trader, strategy)
+        await become_quiet(venue, wire.link, strategy)
         truth.check_everything(wire.sent, strategy.tickets)
         await trader.end()
         wire.close()
@@ -92,34 +79,10 @@ async def live_through(venue: Venue, rng: Random, folder: Path) -> None:
         assert failures == []
 
 
-async def quiet(venue: Venue, wire: PipeWire, trader: Trader, strategy: Strategy) -> None:
-    """No fault strikes any more; wait until nothing is open, and what was said is compared once more."""
-    venue.faults.clear()
-    wire.troubled = False
-    strategy.pauses = True
-    strategy.drop_prepared()
-    for ticket in strategy.tickets:
-        if ticket.expires_after is None and not ticket.done:
-            ticket.burn()
-    await asyncio.sleep(10)  # late actions are carried out
-    async with asyncio.timeout(300):
-        while not is_quiet(wire, trader):
-            await asyncio.sleep(0.5)
-        await trader.reconcile()
-        await asyncio.sleep(1)
-        while not is_quiet(wire, trader):
-            await asyncio.sleep(0.5)
-
-
-def is_quiet(wire: PipeWire, trader: Trader) -> bool:
-    live = wire.link.state is LinkState.LIVE and all(state is SubState.ACKED for _, state in wire.link.subscriptions)
-    return live and not (trader._table.flights or trader._has_questions() or trader._to_reconcile)
-
-
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_random_strategy_ends_with_what_the_venue_has(seed: int, tmp_path: Path) -> None:
     rng = Random(seed)
-    venue = venue_of(seed, rng)
+    venue = venue_of(seed, rng, stepped=True, debug=True)
     try:
         run_stepped(venue, live_through(venue, rng, tmp_path))
     except BaseException as exc:

@@ -571,12 +571,6 @@ class OrderTable:
         return self.ledgers["spot"].amounts()
 
     @property
-    def newest_fill_ms(self) -> int:
-        """Of the newest fill, or of the begin of the session; 0 before that."""
-        newest = itertools.islice(reversed(self._fills.values()), 100)
-        return max((fill.time for fill in newest), default=self._since_ms or 0)
-
-    @property
     def flights(self) -> tuple[Flight, ...]:
         """Actions of which at least one item has no outcome, oldest first."""
         return tuple(self._flights.values())
@@ -1071,10 +1065,14 @@ class OrderTable:
         legs = self._targets(item)
         live = [leg for leg in legs if leg.state.live]
         ended = [leg for leg in legs if not leg.state.live]
-        if live and (not ended or (_names_one(item) and any(leg.born < item.mark for leg in live))):
-            self._disprove(item, code, proof)
-        elif live:
+        unsure = [leg for leg in live if leg.alive_mark <= (item.flight.closed_mark or 0)]
+        self._suspects.update((leg, None) for leg in unsure)
+        if unsure or not live:
+            return
+        if ended and not (_names_one(item) and any(leg.born < item.mark for leg in live)):
             self._resolve_cancel(item, ended)
+        else:
+            self._disprove(item, code, proof)
 
     def _candidates(self, order: TrackedOrder, item: Item) -> list[_Leg]:
         """Legs that this item may have placed, oldest first: seen later than it was sent, and nobody else's."""
@@ -1110,9 +1108,10 @@ class OrderTable:
             self._suspects.update((leg, None) for leg in legs if leg.sz is None)  # only a fill of it was seen
             if match:
                 self._claim_one(order, item, item.wanted, match[0])
-            elif item.kind is Kind.PLACE and any(
-                leg.item is not None and leg.item.kind is Kind.MODIFY and not leg.item.always_place
-                for leg in order.legs.values()
+            elif (
+                item.kind is Kind.PLACE
+                and any(leg.item is not None and leg.item.kind is Kind.MODIFY for leg in order.legs.values())
+                and not any(other.always_place for other in order.placers)
             ):
                 self._close(item.flight, ErrorCode.NONE, "what replaced its order was seen")
 

@@ -305,6 +305,7 @@ class Trader:
         self._work_to_do = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._reconcile_timer: Timer | None = None
+        self._fills_until_ms = 0  # venue time of the last state before which all fills were asked for
 
     # --- place, modify, cancel ---
 
@@ -1110,12 +1111,14 @@ class Trader:
         states = {
             dex: await self._query("clearinghouseState", user=self.account, **_dex(dex)) for dex in list(self._dexs)
         }
+        time_ms = min(state["time"] for state in states.values())
         if self._ready.is_set():
             await self._look_for_fills()
+        self._fills_until_ms = max(self._fills_until_ms, time_ms)
         self._table.begin(states[next(iter(states))]["time"])
         agreed = [self._table.on_positions(dex, state) for dex, state in states.items()]
         spot = await self._query("spotClearinghouseState", user=self.account)
-        agreed.append(self._table.on_balances(min(state["time"] for state in states.values()), spot))
+        agreed.append(self._table.on_balances(time_ms, spot))
         if all(agreed):
             self._table.reconciled(reason)
             self._ready.set()
@@ -1139,7 +1142,8 @@ class Trader:
         return listed
 
     async def _look_for_fills(self) -> None:
-        start_ms = max(0, self._table.newest_fill_ms - _FILL_OVERLAP_MS)
+        """Those since the last look: what the streams brought meanwhile need not be all that there was."""
+        start_ms = max(0, self._fills_until_ms - _FILL_OVERLAP_MS)
         while True:
             rows = await self._query("userFillsByTime", user=self.account, startTime=start_ms)
             self._table.on_fills(rows)
