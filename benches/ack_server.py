@@ -1,9 +1,9 @@
 """A venue that answers at once, over HTTP and WebSocket: an order rests, its oid the time when its bytes arrived.
 
 That time is CLOCK_MONOTONIC in ns, which all processes share, taken first thing after the read that completed the
-request. Nobody waits in a loop's queue: plain sockets, looked at all the time, so that no wake-up of this process is
-counted for its clients. Run as a process of its own, it prints its port. Info requests are answered as the venue in
-a box answers them. For benches only:
+request: plain sockets, nobody waits in an event loop's queue, but the wake-up of this process is counted, for all
+clients alike. Run as a process of its own, it prints its port. Info requests are answered as the venue in a box
+answers them. For benches only:
 
     POST /taken       the payloads of the orders since the last time, as a list
     {"method":"tick"} over WebSocket: each connection that has subscribed to bbo gets one message of it
@@ -159,7 +159,7 @@ def main() -> None:
     selector.register(listening, selectors.EVENT_READ)
     parent = os.getppid()
     while os.getppid() == parent:
-        for key, _ in selector.select(0):
+        for key, _ in selector.select(1):
             if key.data is None:
                 sock, _ = listening.accept()
                 selector.register(sock, selectors.EVENT_READ, Connection(sock))
