@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hlconn._core import book as book_module
 from hlconn._core import codec
 
-pytest_plugins = ["hlconn.sim.pytest_plugin"]
+pytest_plugins = ["hlconn.sim.pytest_plugin", "key_search"]
 
 PROFILE = os.environ.get("HLCONN_HYPOTHESIS", "ci")
 
