@@ -172,8 +172,32 @@ def test_a_killed_holder_frees_the_key_and_its_nonces_stay_spent(holder: subproc
         assert NOW + 2 <= nonces.take() <= NOW + 2000
 
 
+def test_some_of_the_window_can_be_left_for_what_is_more_urgent(tmp_path: Path) -> None:
+    with Nonces(ADDRESS, tmp_path, window=3) as nonces:
+        nonces.take(2)
+        with pytest.raises(Throttled, match="2 are kept for cancels"):
+            nonces.take(2)
+        nonces.take(1)
+        nonces.take()
+        with pytest.raises(Throttled):
+            nonces.take()
+    with Nonces(ADDRESS, tmp_path, window=1) as nonces:
+        nonces.take(20)
+
+
+def test_a_nonce_that_is_used_elsewhere_is_never_handed_out(tmp_path: Path) -> None:
+    with Nonces(ADDRESS, tmp_path, clock=lambda: 1000) as nonces:
+        assert nonces.avoid(1000)
+        assert nonces.avoid(1002)
+        assert [nonces.take() for _ in range(2)] == [1001, 1003]
+        assert not nonces.avoid(1001)
+        nonces.done(1001)
+        assert nonces.avoid(1001)
+        assert nonces.take() == 1004
+
+
 def test_one_object_a_key_also_within_a_process(nonces: Nonces, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=f"process {os.getpid()} already signs"):
+    with pytest.raises(ConfigError, match="this process already signs"):
         Nonces(ADDRESS, tmp_path)
     assert nonces.take() == NOW
 

@@ -59,6 +59,7 @@ class Nonces:
         self._window = window
         self._mutex = threading.Lock()
         self._unanswered: set[int] = set()
+        self._avoided: set[int] = set()
         self._fd: int | None = None
         self._pid = os.getpid()
         self._why_closed = "these nonces were closed"
@@ -88,7 +89,9 @@ class Nonces:
         except OSError as exc:
             raise ConfigError(f"cannot keep the last nonce in {self.path}: {exc}. Say directory=...") from exc
         if not locked:
-            holder = f"process {int(record[2])}" if record else "another process"
+            holder = "another process"
+            if record:
+                holder = "this process" if int(record[2]) == os.getpid() else f"process {int(record[2])}"
             raise ConfigError(
                 f"{holder} already signs with the key of {self.address}: it holds {self.path}. Approve one "
                 "agent key per process: two with one key would spend each other's nonces"
@@ -112,24 +115,28 @@ class Nonces:
         if os.write(fd, record) != len(record):
             raise OSError("short write")
 
-    def take(self) -> int:
+    def take(self, spare: int = 0) -> int:
         """A nonce: the time in ms, or one more than the last if that is more. Any thread.
 
-        Throttled while as many as the window has are unanswered; Closed after `close`, and in a fork; NotSent when
-        the file can no longer be written.
+        spare: so many of the window are left for what is more urgent; one can be had in any case. Throttled while as
+        many as the rest are unanswered; Closed after `close`, and in a fork; NotSent when the file can no longer be
+        written.
         """
         self._look_for_fork()
         with self._mutex:
             if self._fd is None:
                 raise Closed(self._why_closed)
-            if len(self._unanswered) >= self._window:
+            if len(self._unanswered) >= max(1, self._window - spare):
+                kept = f", of which {spare} are kept for cancels" if spare else ""
                 raise Throttled(
-                    f"{self._window} actions of {self.address} are unanswered, and the venue keeps no more nonces: "
-                    "wait for answers",
+                    f"{len(self._unanswered)} actions of {self.address} are unanswered, and the venue keeps only "
+                    f"{self._window} nonces{kept}: wait for answers",
                     _RETRY_AFTER_S,
                 )
             now_ms = self._clock()
             nonce = max(self._last + 1, now_ms)
+            while nonce in self._avoided:
+                nonce += 1
             if nonce - now_ms > _DAY_MS:
                 raise NotSent(
                     f"the last nonce is {(nonce - now_ms) / _DAY_MS:.1f} days ahead of this machine's clock, and the "
@@ -142,8 +149,20 @@ class Nonces:
                     raise NotSent(f"cannot keep the last nonce in {self.path}: {exc}") from exc
                 self._reserved = nonce + _STEP_MS
             self._last = nonce
+            if self._avoided:
+                self._avoided = {each for each in self._avoided if each > nonce}
             self._unanswered.add(nonce)
             return nonce
+
+    def avoid(self, nonce: int) -> bool:
+        """Never hand this one out: something that was signed elsewhere has it. False: it is taken and unanswered."""
+        self._look_for_fork()
+        with self._mutex:
+            if nonce in self._unanswered:
+                return False
+            if nonce > self._last:
+                self._avoided.add(nonce)
+            return True
 
     def done(self, nonce: int) -> None:
         """The action with this nonce was answered, or its outcome is known: it no longer counts for the window."""
