@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from fake_wire import KEY
 
 import hlconn
 from hlconn import Closed, ConfigError, LinkDown, Order, Side, TradingConfig
+from hlconn.trading.orders import OrderEvent, OrderState
 
 ORDER = Order("BTC", Side.BUY, 98450, "0.01")
 
@@ -122,3 +124,55 @@ def test_a_book_is_a_copy() -> None:
     finally:
         done.set()
         thread.join()
+
+
+def test_orders_are_copies_that_the_sessions_thread_does_not_change(venue: FakeVenue, tmp_path: Path) -> None:
+    with connect(venue, tmp_path) as hl:
+        ack = hl.trader.place(ORDER)
+        (before,) = hl.trader.orders
+        assert before == hl.trader.order(ack.oid)
+        assert (before.state, before.may_be_live, before.oid) == (OrderState.OPEN, True, ack.oid)
+        hl.trader.cancel("BTC", ack.oid)
+        assert before.may_be_live
+        (after,) = hl.trader.ended_orders
+        assert (after.state, after.cloid) == (OrderState.CANCELED, before.cloid)
+        assert hl.trader.order(1) is None
+
+
+def test_events_are_read_by_a_plain_for_and_end_with_the_session(venue: FakeVenue, tmp_path: Path) -> None:
+    with connect(venue, tmp_path) as hl:
+        events = hl.trader.events()
+        ack = hl.trader.place(ORDER)
+        found = next(event for event in events if isinstance(event, OrderEvent))
+        order: Any = found.order
+        assert (type(order), order.oid) == (hlconn.blocking.OrderCopy, ack.oid)
+    assert list(events) == []
+
+
+def test_a_result_that_comes_as_the_wait_runs_out_is_the_result(
+    venue: FakeVenue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(Future[int]):
+        def result(self, timeout: float | None = None) -> int:
+            if timeout is not None:
+                self.set_result(7)
+                raise TimeoutError
+            return super().result()
+
+    async def nothing() -> int:
+        return 7
+
+    def late(coroutine: Any, loop: object) -> Late:
+        coroutine.close()
+        return Late()
+
+    with connect(venue, tmp_path) as hl:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "run_coroutine_threadsafe", late)
+            assert hl.run(nothing()) == 7
+
+        async def its_own() -> None:
+            raise TimeoutError("its own")
+
+        with pytest.raises(TimeoutError, match="its own"):
+            hl.run(its_own())

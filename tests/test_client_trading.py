@@ -191,6 +191,102 @@ def test_orders_that_could_not_be_canceled_at_the_end_are_an_error(tmp_path: Pat
     run(work())
 
 
+def test_on_exit_cancels_though_a_callback_raised_in_the_last_step_of_the_body(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with FakeVenue() as venue:
+            with pytest.raises(ZeroDivisionError, match="mine"):
+                async with connect(venue, tmp_path, on_exit="cancel") as hl:
+                    await hl.trader.place_many([ORDER, ORDER])
+                    hl._fail(ZeroDivisionError("mine"))
+            assert venue.orders == {}
+
+    run(work())
+
+
+def test_on_exit_cancels_before_somebody_elses_cancellation_goes_on(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        async with FakeVenue() as venue:
+            with pytest.raises(asyncio.CancelledError):
+                async with connect(venue, tmp_path, on_exit="cancel") as hl:
+                    await hl.trader.place(ORDER)
+                    task.cancel()
+                    hl._fail(ZeroDivisionError("mine"))
+            assert venue.orders == {}
+            task.uncancel()
+
+    run(work())
+
+
+def test_a_callback_that_raises_on_the_end_of_an_order_does_not_abort_cancel_all(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        finished = []
+        async with FakeVenue() as venue:
+            with pytest.raises(ZeroDivisionError, match="mine"):
+                async with connect(venue, tmp_path, settings={"batch": 1}) as hl:
+                    await hl.trader.place_many([ORDER, ORDER, ORDER])
+
+                    def raises(order: Any) -> None:
+                        if not order.may_be_live:
+                            raise ZeroDivisionError("mine")
+
+                    hl.trader.on_order(raises)
+                    try:
+                        pass
+                    finally:
+                        finished.append(await hl.trader.cancel_all())
+                        await asyncio.sleep(60)
+            assert venue.orders == {}
+            assert len(finished) == 1
+
+    run(work())
+
+
+@pytest.mark.parametrize("turns", range(5))
+def test_an_end_that_is_cancelled_leaves_nothing_open_and_nobody_waiting(
+    turns: int, tmp_path: Path, caplog: Any
+) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with FakeVenue() as venue:
+            client = connect(venue, tmp_path)
+            venue.deaf = True
+            leaving = asyncio.Event()
+            tickets = []
+
+            async def body() -> None:
+                async with client as hl:
+                    tickets.append(hl.trader.submit(ORDER))
+                    venue.cut()
+                    await until(lambda: tickets[0].unknown)
+                    tickets.append(hl.trader.submit(ORDER))
+                    leaving.set()
+
+            task = asyncio.create_task(body())
+            await leaving.wait()
+            settled = asyncio.create_task(tickets[0].settled())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            with pytest.raises(OutcomeUnknown):
+                await settled
+            assert client.link.state is LinkState.CLOSED
+            await until(lambda: not [one for one in asyncio.all_tasks() if one.get_name().startswith("hlconn")])
+            async with connect(venue, tmp_path):
+                pass
+
+    run(work())
+
+
 def test_a_refused_stream_of_the_user_ends_the_session(tmp_path: Path) -> None:
     async def work() -> None:
         async with FakeVenue() as venue:
@@ -248,9 +344,12 @@ ADDRESS = "0x" + "ab" * 20
         ({"key": Signer(KEY, "testnet"), "vault": ADDRESS}, "another vault"),
     ],
 )
-def test_settings_that_do_not_go_together_are_refused_and_show_no_key(settings: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize("function", [hlconn.connect, hlconn.blocking.connect], ids=["async", "blocking"])
+def test_settings_that_do_not_go_together_are_refused_and_show_no_key(
+    function: Any, settings: dict[str, Any], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words) as raised:
-        hlconn.connect("testnet", **settings)
+        function("testnet", **settings)
     exc = raised.value
     assert KEY not in str(exc)
     inside = exc.with_traceback(exc.__traceback__ and exc.__traceback__.tb_next)

@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import dataclass, fields
+from decimal import Decimal
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from .client import Client
 from .client import connect as _connect
-from .errors import Closed, ConfigError
-from .trading.trader import Ticket, Trader
+from .errors import Closed, ConfigError, ErrorCode
+from .trading.orders import OrderEvent, OrderState, TrackedOrder
+from .trading.trader import Events, Ticket, Trader
+from .types import Cloid, Order, Side
 
-__all__ = ["BlockingClient", "BlockingTrader", "connect"]
+__all__ = ["BlockingClient", "BlockingTrader", "OrderCopy", "connect"]
 
 _T = TypeVar("_T")
 
@@ -28,7 +32,10 @@ _LOOK_S = 1.0  # how soon a call that came too late for the session's loop notic
 
 def connect(*args: Any, **kwargs: Any) -> BlockingClient:
     """As `hlconn.connect`, to be used as `with hlconn.blocking.connect(...) as hl`."""
-    return BlockingClient(_connect(*args, **kwargs))
+    try:
+        return BlockingClient(_connect(*args, **kwargs))
+    finally:
+        del args, kwargs  # a traceback that passes here must lead to nothing secret
 
 
 class BlockingClient:
@@ -86,8 +93,8 @@ class BlockingClient:
             try:
                 return future.result(_LOOK_S)
             except TimeoutError:
-                if future.done():
-                    raise  # its own
+                if future.done():  # just now; or the TimeoutError is its own
+                    return future.result()
             except CancelledError:
                 self._thread.join()
             if not self._thread.is_alive():  # the session ended meanwhile
@@ -131,10 +138,50 @@ class BlockingClient:
             await self._stop.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class OrderCopy:
+    """A `TrackedOrder` as it was when it was asked for: the session's thread goes on changing the order itself."""
+
+    coin: str
+    side: Side | None
+    cloid: Cloid | None
+    wanted: Order | None
+    adopted: bool
+    state: OrderState
+    may_be_live: bool
+    in_doubt: bool
+    oid: int | None
+    oids: tuple[int, ...]
+    px: Decimal | None
+    sz: Decimal | None
+    trigger_px: Decimal | None
+    filled: Decimal
+    remaining: Decimal | None
+    avg_px: Decimal | None
+    reason: ErrorCode
+    message: str
+
+
+_COPIED = tuple(each.name for each in fields(OrderCopy))
+
+
+def _copied(value: Any) -> Any:
+    """What another thread can keep. To be called in the session's own."""
+    if isinstance(value, TrackedOrder):
+        return OrderCopy(*(getattr(value, name) for name in _COPIED))
+    if isinstance(value, OrderEvent):
+        copy: Any = _copied(value.order)
+        return OrderEvent(copy)
+    if isinstance(value, tuple) and value and isinstance(value[0], TrackedOrder):
+        return tuple(map(_copied, value))
+    return value
+
+
 class BlockingTrader:
     """Everything of `Trader`, blocking: `hl.trader.place(order)`, `hl.trader.orders`, `hl.trader.submit(order)`.
 
-    What `submit` and its kin give is a `BlockingTicket`.
+    What `submit` and its kin give is a `BlockingTicket`, orders are `OrderCopy`. Callbacks run in the session's thread,
+    and get the order itself.
     """
 
     def __init__(self, client: BlockingClient, trader: Trader) -> None:
@@ -144,19 +191,36 @@ class BlockingTrader:
         if name.startswith("_"):
             raise AttributeError(name)
         client = self._client
-        value = client.call(getattr, self._trader, name)
+        value = client.call(lambda: _copied(getattr(self._trader, name)))
         if not callable(value):
             return value
 
         def blocking(*args: Any, **kwargs: Any) -> Any:
             async def there() -> Any:
                 result = value(*args, **kwargs)
-                return await result if inspect.iscoroutine(result) else result
+                return await result if inspect.iscoroutine(result) else _copied(result)
 
             result = client.run(there())
             return BlockingTicket(client, result) if isinstance(result, Ticket) else result
 
         return blocking
+
+    def events(self, maxsize: int = 1000) -> Iterator[Any]:
+        """As `Trader.events`, for a plain `for`, which waits for the next one and ends with the session."""
+        return self._read(self._client.call(self._trader.events, maxsize))
+
+    def _read(self, events: Events) -> Iterator[Any]:
+        async def there() -> Any:
+            return _copied(await anext(events, None))
+
+        while True:
+            try:
+                event = self._client.run(there())
+            except Closed:
+                return
+            if event is None:
+                return
+            yield event
 
     def __dir__(self) -> list[str]:
         return [name for name in dir(self._trader) if not name.startswith("_")]

@@ -251,12 +251,19 @@ class Client:
         self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._body_done = True  # a callback that raises from here on has nobody to tell
-        left = None
+        left = canceled = None
         try:
+            if self._failure is not None:
+                try:
+                    await asyncio.sleep(0)  # ours may not have arrived yet: it must not hit what follows
+                except asyncio.CancelledError as cancellation:
+                    exc = canceled = cancellation
             if self._trader is not None:
                 left = await self._leave_orders(self._trader)
         finally:
             await self._end(exc)
+        if canceled is not None:
+            raise canceled  # somebody else's: ours became the failure
         if left is not None and exc is None:
             raise left
 
@@ -277,18 +284,22 @@ class Client:
         assert self._driver is not None
         assert self._body is not None
         failure, self._body_done = self._failure, True
-        self.market.closed(Closed("the session was closed"))
-        try:
+        try:  # each step is taken although the one before it was cancelled
+            self.market.closed(Closed("the session was closed"))
             if self._trader is not None:
                 await self._trader.end()
-            await self._driver.close()
         finally:
-            if self._http is not None:
-                await self._http.__aexit__(None, None, None)
-            if self._nonces is not None:
-                self._nonces.close()
-            if self._signer is not None and self._owns_signer:
-                self._signer.close()
+            try:
+                await self._driver.close()
+            finally:
+                try:
+                    if self._http is not None:
+                        await self._http.__aexit__(None, None, None)
+                finally:
+                    if self._nonces is not None:
+                        self._nonces.close()
+                    if self._signer is not None and self._owns_signer:
+                        self._signer.close()
         # Only a cancellation that was ours alone becomes the callback's exception: somebody else's stays one.
         if failure is not None and (self._body.uncancel() == 0 or not isinstance(exc, asyncio.CancelledError)):
             raise failure
@@ -296,7 +307,8 @@ class Client:
     def _fail(self, exc: BaseException) -> None:
         if self._failure is None and not self._body_done and self._body is not None:
             self._failure = exc
-            self._body.cancel()
+            if self._trader is None or not self._trader.hold(self._body, self._body.cancel):
+                self._body.cancel()
 
     def _state_changed(self, state: LinkState, reason: str, now_ns: int) -> None:
         if self._trader is not None and state is not LinkState.LIVE:

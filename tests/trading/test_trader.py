@@ -27,6 +27,7 @@ from hlconn import (
     NotSent,
     Order,
     OutcomeUnknown,
+    QueryFailed,
     Rejected,
     Side,
     Signer,
@@ -243,6 +244,10 @@ METHODS: dict[str, Method] = {
     "modify by oid": lambda trader: trader.modify(5, NEW),
     "modify by cloid": lambda trader: trader.modify(Cloid(5), NEW),
     "modify_many": lambda trader: first(trader.modify_many([(5, NEW)])),
+    "modify_many by cloid": lambda trader: first(trader.modify_many([(Cloid(5), NEW)])),
+    "submit_modify": lambda trader: await_(trader.submit_modify(5, NEW)),
+    "submit_cancel": lambda trader: await_(trader.submit_cancel("BTC", 5)),
+    "prepare_cancel and send": lambda trader: await_(trader.send(trader.prepare_cancel("BTC", 5))),
     "cancel by oid": lambda trader: trader.cancel("BTC", 5),
     "cancel by cloid": lambda trader: trader.cancel("BTC", Cloid(5)),
     "cancel_many": lambda trader: first(trader.cancel_many([("BTC", 5)])),
@@ -255,6 +260,10 @@ METHODS: dict[str, Method] = {
     "prepare and send": lambda trader: await_(trader.send(trader.prepare(order()))),
 }
 PLACES = {"submit", "place", "place_many", "market", "close", "prepare and send"}
+
+
+def breaks(message: object) -> None:
+    raise RuntimeError("the transport is broken")
 
 
 async def await_(awaitable: Awaitable[Any]) -> Any:
@@ -341,7 +350,18 @@ def test_refused_is_said_when_the_venue_says_no(way: str, method: str, tmp_path:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    "step", ["link cut", "no answer", "answer unreadable", "server error", "http 502", "http cut", "http empty"]
+    "step",
+    [
+        "link cut",
+        "no answer",
+        "answer unreadable",
+        "answer without a response",
+        "writing raises",
+        "server error",
+        "http 502",
+        "http cut",
+        "http empty",
+    ],
 )
 def test_unknown_is_said_when_it_left_and_nobody_knows(step: str, method: str, tmp_path: Path) -> None:
     async def work() -> None:
@@ -352,6 +372,8 @@ def test_unknown_is_said_when_it_left_and_nobody_knows(step: str, method: str, t
                     step
                 ]
                 desk.wire.http = lambda _: reply
+            elif step == "writing raises":
+                desk.wire.on_write = breaks
             calling = asyncio.create_task(await_(METHODS[method](desk.trader)))
             await settle()
             if step == "link cut":
@@ -360,6 +382,8 @@ def test_unknown_is_said_when_it_left_and_nobody_knows(step: str, method: str, t
                 await desk.wire.step(6)
             elif step == "answer unreadable":
                 desk.answer({"type": "action", "payload": {"status": "ok"}})
+            elif step == "answer without a response":
+                desk.tell("post", {"id": desk.wire.written[-1]["id"]})
             elif step == "server error":
                 desk.answer({"type": "error", "payload": "500 Internal Server Error"})
             with pytest.raises(OutcomeUnknown) as raised:
@@ -839,6 +863,22 @@ def test_events_come_in_order_and_end_with_the_session(tmp_path: Path) -> None:
     run(work())
 
 
+def test_events_begin_when_they_are_asked_for_and_end_with_their_reader(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path) as desk:
+            events = desk.trader.events()
+            desk.tell("orderUpdates", [update(1, order(cloid=None), "open")])
+            event: Any = await anext(events)
+            assert event.order.oid == 1
+            for _ in range(5):
+                desk.trader.events()
+            assert len(desk.trader._queues) <= 2, "nobody reads those"
+            await events.aclose()
+            assert [each async for each in events] == []
+
+    run(work())
+
+
 def test_a_slow_reader_of_events_loses_the_oldest_and_the_log_says_so(tmp_path: Path, caplog: Any) -> None:
     async def work() -> None:
         async with Desk(tmp_path) as desk:
@@ -940,6 +980,271 @@ def test_cancel_all_says_what_may_still_be_live_when_its_time_is_over(tmp_path: 
     run(work())
 
 
+def venue_of(desk: Desk, book: dict[int, Order]) -> Callable[[dict[str, Any]], None]:
+    """Lists and cancels the orders of `book`, and takes every noop."""
+    desk.wire.info["frontendOpenOrders"] = lambda _: [row(oid, one) for oid, one in book.items()]
+
+    def take(message: dict[str, Any]) -> None:
+        wanted = message["request"]["payload"]["action"]
+        entries: list[Any] = []
+        for cancel in wanted.get("cancels", ()):
+            gone = book.pop(cancel["o"], None) if "o" in cancel else None
+            entries.append("success" if gone else {"error": "MissingOrder"})
+        response = {"type": "order", "data": {"statuses": entries}} if entries else {"type": "default"}
+        answer = {"type": "action", "payload": {"status": "ok", "response": response}}
+        told = {"id": message["id"], "response": answer}
+        asyncio.get_running_loop().call_soon(desk.tell, "post", told)
+
+    return take
+
+
+def test_cancel_all_has_nonces_when_no_order_has_one(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            book = {7: order(cloid=Cloid(99))}
+            take = venue_of(desk, book)
+            await desk.trader.reconcile()
+            for at in range(80):
+                desk.trader.submit(order(cloid=Cloid(1000 + at)))
+            with pytest.raises(Throttled, match="20 are kept for cancels"):
+                desk.trader.submit(order(cloid=Cloid(2000)))
+            with pytest.raises(Throttled):
+                desk.trader.submit_modify(7, order("101", cloid=None))
+            desk.cut()
+            desk.connect()
+            await desk.wire.step()
+            desk.wire.on_write = take
+            canceling = asyncio.create_task(desk.trader.cancel_all())
+            await desk.wire.step(2)
+            await canceling
+            assert (book, desk.trader.orders, desk.nonces.unanswered) == ({}, (), 0)
+            kinds = written_of(desk)
+            assert kinds.count("noop") == 80
+            assert kinds.count("cancel") + kinds.count("cancelByCloid") < 10, "not one for each lost order"
+
+    run(work())
+
+
+def test_cancel_all_that_finds_no_free_nonce_tries_again(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            book = {7: order()}
+            desk.wire.on_write = venue_of(desk, book)
+            nonces = [desk.nonces.take() for _ in range(100)]
+            canceling = asyncio.create_task(desk.trader.cancel_all())
+            await desk.wire.step(3)
+            assert not canceling.done()
+            assert desk.wire.written == []
+            for nonce in nonces:
+                desk.nonces.done(nonce)
+            await desk.wire.step(20)
+            results = await canceling
+            assert (book, desk.trader.orders) == ({}, ())
+            assert isinstance(results[0], Throttled)
+            assert isinstance(results[-1], CancelResult)
+
+    run(work())
+
+
+def test_an_order_in_a_coin_without_an_instrument_stops_no_other_cancel(tmp_path: Path, caplog: Any) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            book = {7: order()}
+            desk.wire.on_write = venue_of(desk, book)
+            listed = desk.wire.info["frontendOpenOrders"]
+            new = {**row(8, order(cloid=Cloid(3))), "coin": "NEWCOIN"}
+            desk.wire.info["frontendOpenOrders"] = lambda query: [*listed(query), new]
+            canceling = asyncio.create_task(desk.trader.cancel_all())
+            await desk.wire.step(5)
+            with pytest.raises(OutcomeUnknown, match="NEWCOIN") as raised:
+                await canceling
+            assert raised.value.cloids == (Cloid(3).hex,)
+            assert book == {}
+            assert "NEWCOIN 8 cannot be canceled" in caplog.text
+
+    run(work())
+
+
+@pytest.mark.parametrize("step", ["nonce", "no way to the venue", "refused", "link cut", "no answer", "writing raises"])
+def test_cancel_all_goes_on_and_then_says_what_may_be_live(step: str, tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config(settle_timeout_s=20)) as desk:
+            book = {7: order()}
+            take = venue_of(desk, book)
+            nonces = []
+            if step == "nonce":
+                nonces = [desk.nonces.take() for _ in range(100)]
+            elif step == "no way to the venue":
+                desk.cut()
+            elif step == "refused":
+                desk.wire.on_write = lambda _: asyncio.get_running_loop().call_soon(desk.answer, ERR)
+            elif step == "link cut":
+                desk.wire.on_write = lambda _: asyncio.get_running_loop().call_soon(desk.cut)
+            elif step == "writing raises":
+                desk.wire.on_write = breaks
+            canceling = asyncio.create_task(desk.trader.cancel_all())
+            await desk.wire.step(40)
+            with pytest.raises(OutcomeUnknown, match="listed as open") as raised:
+                await canceling
+            assert raised.value.cloids == (CLOID.hex,)
+            assert ("not every cancel was sent" in str(raised.value)) is (
+                step in ("nonce", "no way to the venue", "link cut")
+            )
+            for nonce in nonces:
+                desk.nonces.done(nonce)
+            desk.wire.on_write = take
+            desk.connect()
+            canceling = asyncio.create_task(desk.trader.cancel_all())
+            await desk.wire.step(20)
+            await canceling
+            assert book == {}
+
+    run(work())
+
+
+@pytest.mark.parametrize("step", ["key", "closed"])
+def test_cancel_all_of_what_is_closed_is_closed_at_once(step: str, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            venue_of(desk, {7: order()})
+            if step == "key":
+                desk.signer.close()
+            else:
+                await desk.trader.end()
+            with pytest.raises(Closed):
+                await desk.trader.cancel_all()
+            assert desk.wire.written == []
+
+    run(work())
+
+
+# --- nonces of actions that were signed elsewhere ---
+
+
+def test_a_nonce_of_ours_in_flight_or_prepared_is_not_sent_for_another_key(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path) as desk:
+            owner = Signer("02" * 32, "testnet")
+            ticket = desk.trader.submit(order())
+            prepared = desk.trader.prepare(order(cloid=None))
+            for nonce in (ticket.nonce, prepared.signed.nonce):
+                with pytest.raises(NotSent, match="another one"):
+                    desk.trader.send(account.approve_agent(owner, desk.signer.address, nonce=nonce))
+            assert len(desk.wire.written) == 1
+            desk.answer(statuses(resting(11)))
+            assert isinstance(await ticket, Ack)
+
+    run(work())
+
+
+def test_a_nonce_that_another_key_used_is_not_taken_for_ours(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path) as desk:
+            owner = Signer("02" * 32, "testnet")
+            now_ms = desk.wire.time_ms()
+            foreign = [
+                desk.trader.send(account.approve_agent(owner, desk.signer.address, nonce=now_ms + at)) for at in (0, 1)
+            ]
+            ticket = desk.trader.submit(order())
+            assert ticket.nonce == now_ms + 2
+            desk.answer(statuses(resting(11)))
+            desk.answer(DEFAULT, at=0)
+            assert isinstance(await ticket, Ack)
+            assert await foreign[0] == Done("approveAgent")
+            assert not foreign[1].done
+
+    run(work())
+
+
+def test_a_late_answer_is_that_of_its_own_action_though_another_has_the_nonce_now(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            ticket = desk.trader.submit(order())
+            await desk.expire(ticket)
+            assert isinstance(await ticket.settled(), Rejected)
+            owner = Signer("02" * 32, "testnet")
+            foreign = desk.trader.send(account.approve_agent(owner, desk.signer.address, nonce=ticket.nonce))
+            desk.answer(ERR, at=0)
+            assert not foreign.done
+            desk.answer(DEFAULT)
+            assert await foreign == Done("approveAgent")
+
+    run(work())
+
+
+# --- what breaks ---
+
+
+def test_an_answer_that_cannot_be_taken_in_is_a_lost_one_over_http_too(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            desk.cut()
+            desk.wire.http = lambda _: (200, statuses(resting(11))["payload"])
+            desk.trader._table.answered = breaks_twice  # type: ignore[method-assign]
+            with pytest.raises(OutcomeUnknown, match="could not be read"):
+                await desk.trader.place(order())
+
+    def breaks_twice(nonce: int, answer: object) -> None:
+        raise ZeroDivisionError
+
+    run(work())
+
+
+def test_a_write_that_raises_gives_a_ticket_that_its_expiry_settles(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            desk.wire.on_write = breaks
+            ticket = desk.trader.submit(order())
+            assert ticket.unknown
+            desk.wire.on_write = lambda _: None
+            await desk.expire(ticket)
+            assert isinstance(await ticket.settled(), Rejected)
+            assert desk.nonces.unanswered == 0
+
+    run(work())
+
+
+def test_a_bug_of_ours_in_a_round_of_questions_is_not_taken_for_an_unreadable_answer(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            desk.trader._look_for_fills = broken  # type: ignore[method-assign]
+            desk.cut()
+            desk.connect()
+            await desk.wire.step(1)
+            assert [type(each) for each in desk.failures] == [KeyError]
+
+    async def broken() -> None:
+        raise KeyError("ours")
+
+    run(work())
+
+
+def test_one_answer_that_cannot_be_read_keeps_no_other_question_from_being_asked(tmp_path: Path, caplog: Any) -> None:
+    caplog.set_level(logging.CRITICAL)
+
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            tickets = [desk.trader.submit(order(cloid=Cloid(at))) for at in (1, 2)]
+            desk.wire.info["orderStatus"] = lambda query: (
+                {"status": "order"} if query["oid"] == Cloid(1).hex else {"status": "unknownOid"}
+            )
+            desk.cut()
+            await desk.expire(tickets[1])
+            assert [each.done for each in tickets] == [False, True]
+            assert desk.failures == []
+            desk.wire.info["clearinghouseState"] = lambda _: {"time": "soon"}
+            with pytest.raises(QueryFailed, match="clearinghouseState"):
+                await desk.trader.reconcile()
+
+    run(work())
+
+
 # --- the key ---
 
 
@@ -990,6 +1295,10 @@ def test_settings_that_cannot_work_are_refused() -> None:
         {"expiry_margin_s": -1},
         {"retry_min_s": 9.0},
         {"batch": 0},
+        {"batch": 0.5},
+        {"batch": 40.0},
+        {"dexs": ()},
+        {"dexs": "xyz"},
     ):
         with pytest.raises(ConfigError):
             TradingConfig(**wrong)

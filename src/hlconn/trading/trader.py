@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Protocol, TypeVar, overload
@@ -69,7 +71,7 @@ from .orders import (
     TrackedOrder,
 )
 
-__all__ = ["Prepared", "Ticket", "Trader", "Wire"]
+__all__ = ["Events", "Prepared", "Ticket", "Trader", "Wire"]
 
 _log = logging.getLogger("hlconn.trading")
 
@@ -93,6 +95,7 @@ _USER_STREAMS = ("orderUpdates", "userFills", "userEvents")
 _FILL_OVERLAP_MS = 60_000  # asked for again after a gap: fills of one block can reach us late
 _FILL_ROWS = 2000  # of one answer of userFillsByTime
 _MICRO = Decimal(10**6)
+_NONCES_FOR_CANCELS = 20  # of the window; what places an order leaves them alone
 
 
 class Timer(Protocol):
@@ -293,7 +296,8 @@ class Trader:
         self._burning: dict[int, bool] = {}  # by nonce; True while a noop is on its way
         self._order_callbacks: tuple[Callable[[TrackedOrder], object], ...] = ()
         self._fill_callbacks: tuple[Callable[[Fill], object], ...] = ()
-        self._queues: list[_EventQueue] = []
+        self._queues: tuple[weakref.ref[Events], ...] = ()
+        self._held: dict[asyncio.Task[Any], list[Callable[[], object]]] = {}  # what waits for its cancel_all
         self._dispatching = False
         self._dexs = dict.fromkeys(self._config.dexs)
         self._unacknowledged: set[str] = set(_USER_STREAMS)
@@ -368,7 +372,11 @@ class Trader:
         builder: Builder | None = None,
         expires_after: Expiry = _DEFAULT,
     ) -> Ack:
-        """`await submit(order)`. Raises Rejected, OutcomeUnknown, or NotSent and its kind."""
+        """`await submit(order)`. Raises Rejected, OutcomeUnknown, or NotSent and its kind.
+
+        Cancelled while it waits, the order may be live all the same: give it a cloid of yours (`Cloid.new()`), or keep
+        the ticket of `submit`, to ask for it by that afterwards. Without either, look through `orders`.
+        """
         ack: Ack = await self.submit(order, builder=builder, expires_after=expires_after)
         return ack
 
@@ -434,12 +442,27 @@ class Trader:
         """Cancel whatever is open, of one coin or of all, until a query made after that finds nothing.
 
         Orders of this account that were placed elsewhere are canceled too. Actions in doubt that may still place an
-        order are burned. Gives what each cancel met; an order may occur more than once. Raises OutcomeUnknown when
-        after `settle_timeout_s` something may still be live, with the cloids of what that is.
+        order are burned. What cannot be sent now is sent in a later round. Gives what each cancel met; an order may
+        occur more than once. Raises OutcomeUnknown when after `settle_timeout_s` something may still be live, with the
+        cloids of what that is; sooner when nothing is left but orders in coins that `instruments` does not have.
+        A callback that raises meanwhile cancels the body of `async with` only when this is over.
         """
         name = None if coin is None else self._instruments[coin].coin
-        results: list[CancelResult | Rejected | OutcomeUnknown | NotSent] = []
+        task = asyncio.current_task()
+        if task is None or task in self._held:
+            return await self._cancel_until_none(name)
+        held = self._held[task] = []
+        try:
+            return await self._cancel_until_none(name)
+        finally:
+            del self._held[task]
+            for call in held:
+                call()
+
+    async def _cancel_until_none(self, name: str | None) -> list[Any]:
+        results: list[Any] = []
         start_ns, pause_s, looks = self._wire.now_ns(), self._config.retry_min_s, 0
+        not_sent = ""
         while True:
             why, listed = "", {}
             try:
@@ -451,13 +474,32 @@ class Trader:
             if not (why or listed or todo):
                 return results
             waited_s = (self._wire.now_ns() - start_ns) / 1e9
-            if waited_s > self._config.settle_timeout_s:
+            hopeless = not why and looks > 1 and all(c not in self._instruments for c in _coins(todo, listed))
+            if hopeless or waited_s > self._config.settle_timeout_s:
                 cloids = tuple(order.cloid.hex for order in todo if order.cloid is not None)
                 reason = why or f"{len(listed)} orders are listed as open, {len(todo)} may be live"
-                raise OutcomeUnknown("cancel", 0, cloids, waited_s, reason)
-            results += await self._cancel_these(todo, listed if looks > 1 else {})
+                raise OutcomeUnknown("cancel", 0, cloids, waited_s, f"{reason}{not_sent}")
+            not_sent = ""
+            try:
+                met = await self._cancel_these(todo, listed if looks > 1 else {})
+            except Closed:
+                raise
+            except NotSent as exc:  # no nonce is free, say: one may be in the next round
+                met = [exc]
+            results += met
+            for each in met:
+                if isinstance(each, NotSent):
+                    not_sent = f"; not every cancel was sent: {each}"
             await self._sleep(pause_s)
             pause_s = min(2 * pause_s, self._config.retry_max_s)
+
+    def hold(self, task: asyncio.Task[Any], call: Callable[[], object]) -> bool:
+        """Call it when the `cancel_all` that this task is in is over. False: it is in none."""
+        held = self._held.get(task)
+        if held is None:
+            return False
+        held.append(call)
+        return True
 
     async def market(self, coin: str, side: Side, sz: Number, slippage: float = 0.05, **options: Any) -> Ack:
         """Take liquidity now: an IOC order at the mid price of the live book, worsened by `slippage` (0.05 is 5 %).
@@ -543,8 +585,11 @@ class Trader:
         if not isinstance(signed, Prepared):
             if signed.action in _TRADING_TYPES:
                 raise ConfigError(f"{signed.action}: use prepare(), which knows its orders")
+            self._refuse_closed()
             if any(flight.nonce == signed.nonce for flight in self._table.flights):
-                raise NotSent(f"an action with nonce {signed.nonce} is on its way already")
+                raise NotSent(f"an action with nonce {signed.nonce} is on its way already: sign it with another one")
+            if not self._nonces.avoid(signed.nonce):
+                raise NotSent(f"nonce {signed.nonce} is that of an action that was prepared: sign it with another one")
             if signed.signer_address() != self._signer.address:
                 self._foreign.add(signed.nonce)
             signed = Prepared(signed, (Item(Kind.OTHER),), True)
@@ -607,23 +652,16 @@ class Trader:
         self._fill_callbacks += (callback,)
         return lambda: self._drop(callback)
 
-    async def events(self, maxsize: int = 1000) -> AsyncGenerator[Event, None]:
-        """What happens, in order: `OrderEvent`, `FillEvent`, `OutcomeEvent`, `Differs`, `Reconciled`.
+    def events(self, maxsize: int = 1000) -> Events:
+        """What happens from now on, in order: `OrderEvent`, `FillEvent`, `OutcomeEvent`, `Differs`, `Reconciled`.
 
-        Ends with the session. When more than `maxsize` wait, the oldest are dropped, which the log says.
+        For `async for`. Ends with the session. When more than `maxsize` wait, the oldest are dropped, which the log
+        says.
         """
-        queue = _EventQueue(maxsize)
-        self._queues.append(queue)
-        try:
-            while True:
-                while queue.events:
-                    yield queue.events.popleft()
-                if self.closed:
-                    return
-                queue.news.clear()
-                await queue.news.wait()
-        finally:
-            self._queues.remove(queue)
+        events = Events(maxsize, self.closed)
+        read = (each for each in self._queues if each() is not None)
+        self._queues = (*read, weakref.ref(events))  # who reads it keeps it
+        return events
 
     async def reconcile(self) -> None:
         """Compare open orders, fills and positions with the venue's now. Raises QueryFailed or LinkDown."""
@@ -704,17 +742,18 @@ class Trader:
         tasks = [*self._requests, *([] if self._worker is None else [self._worker])]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for flight in self._table.flights:
+        for flight in self._table.flights:  # all of it before the first await: that can be cancelled
             self._table.lost(flight.nonce, self._waited_s(flight), "the session was closed")
         self._dispatch()
         for order in self._table.live:
             _log.warning("left at the end of the session: %r", order)
         for ticket in self._tickets.values():
             ticket._wake()
-        for queue in self._queues:
-            queue.news.set()
+        for reference in self._queues:
+            if (events := reference()) is not None:
+                events._close()
+        if tasks:
+            await asyncio.wait(tasks)
 
     # --- from orders to items ---
 
@@ -839,7 +878,8 @@ class Trader:
         if isinstance(expires_after, _Default):
             after_s = self._config.expires_after_s
             expires_after = None if after_s is None else self._wire.time_ms() + int(after_s * 1000)
-        nonce = self._nonces.take()
+        places = bool(items) and items[0].wanted is not None
+        nonce = self._nonces.take(_NONCES_FOR_CANCELS if places else 0)
         try:
             signed = self._signer.sign(action, nonce, expires_after, **vault)
         except BaseException:
@@ -874,7 +914,16 @@ class Trader:
         post_id = next(self._ids)
         deadline_ns = self._wire.now_ns() + int(self._config.answer_timeout_s * 1e9)
         post = self._posts[post_id] = _Post(flight, is_noop, deadline_ns)  # before the answer can be there
-        if self._wire.write(signed.post(post_id)):
+        try:
+            written = self._wire.write(signed.post(post_id))
+        except BaseException as exc:  # it may have left, and its answer may still come
+            _log.error("writing %s with nonce %d raised: %r", signed.action, flight.nonce, exc)
+            self._lose(post, f"writing it raised {exc!r}")
+            self._loop.call_soon(self._dispatch)  # not before whoever sends it has the ticket
+            if not isinstance(exc, Exception):
+                raise
+            return
+        if written:
             if self._sweep_timer is None:
                 self._sweep_timer = self._wire.call_later(self._config.answer_timeout_s, self._sweep)
         else:
@@ -888,23 +937,34 @@ class Trader:
         try:
             status, body = await self._wire.post("/exchange", payload)
         except LinkDown as exc:
-            if post.is_noop:
-                self._burning[flight.nonce] = False
+            if post.is_noop or flight.resolved:
+                self._lose(post, str(exc))
             else:
                 self._table.not_sent(flight.nonce, exc)
         except Exception as exc:
             self._lose(post, f"{type(exc).__name__}: {exc}")
         else:
-            self._answered(post, read_http(post.request, status, body, self._waited_s(flight)))
+            try:
+                self._answered(post, read_http(post.request, status, body, self._waited_s(flight)))
+            except Exception as exc:  # a bug of ours: what it asked for may be live
+                _log.exception("the answer to nonce %d could not be taken in", flight.nonce)
+                self._lose(post, f"its answer could not be read: {exc!r}")
         self._dispatch()
 
     def _on_post(self, data: Any) -> None:
         post = self._posts.pop(data["id"], None)
-        if post is not None:
+        if post is None:
+            return
+        try:
             self._answered(post, read_post(post.request, data["response"], self._waited_s(post.flight)))
+        except Exception as exc:
+            self._lose(post, f"its answer could not be read: {exc!r}")
+            raise
 
     def _answered(self, post: _Post, answer: Any) -> None:
         nonce = post.flight.nonce
+        if post.flight.resolved:  # by proof; another key's action may have the same nonce now
+            return
         if not post.is_noop:
             self._table.answered(nonce, answer)
             return
@@ -917,6 +977,8 @@ class Trader:
             self._burning[nonce] = False  # on its way no more: it may be sent again
 
     def _lose(self, post: _Post, reason: str) -> None:
+        if post.flight.resolved:
+            return
         if post.is_noop:
             if post.flight.nonce in self._burning:
                 self._burning[post.flight.nonce] = False
@@ -1010,8 +1072,9 @@ class Trader:
                 self._call(self._fill_callbacks, fill)
             case _:
                 _log.info("%s", event)
-        for queue in self._queues:
-            queue.put(event)
+        for reference in self._queues:
+            if (events := reference()) is not None:
+                events._put(event)
 
     def _call(self, callbacks: tuple[Callable[[Any], object], ...], value: object) -> None:
         for callback in callbacks:
@@ -1055,9 +1118,12 @@ class Trader:
             try:
                 await self._round()
             except (QueryFailed, NotSent) as exc:
-                _log.info("the venue could not be asked, trying again in %.2f s: %s", self._pause_s, exc)
-            except (KeyError, TypeError, ValueError, AttributeError) as exc:
-                _log.error("an answer to a query could not be read, trying again in %.2f s: %r", self._pause_s, exc)
+                if _unreadable(exc):
+                    _log.error(
+                        "an answer could not be read, asking again in %.2f s: %s", self._pause_s, exc, exc_info=exc
+                    )
+                else:
+                    _log.info("the venue could not be asked, trying again in %.2f s: %s", self._pause_s, exc)
             self._dispatch()
             if self._to_reconcile or self._has_questions():
                 pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, self._config.retry_max_s)
@@ -1089,9 +1155,15 @@ class Trader:
             for flight in self._table.doubts
         ):
             status = await self._query("exchangeStatus")
-            self._table.venue_time(status["time"], int(self._config.expiry_margin_s * 1000))
+            with _reading("exchangeStatus"):
+                self._table.venue_time(status["time"], int(self._config.expiry_margin_s * 1000))
         for question in self._table.questions():
-            await self._ask(question)
+            try:
+                await self._ask(question)
+            except QueryFailed as exc:
+                if not _unreadable(exc):
+                    raise
+                failure = exc  # the others may be answered better
         if failure is not None:
             raise failure
 
@@ -1099,10 +1171,14 @@ class Trader:
         mark = self._table.mark()
         subject = question.subject
         if subject is None:
-            self._table.on_history(mark, await self._query("historicalOrders", user=self.account))
+            rows = await self._query("historicalOrders", user=self.account)
+            with _reading("historicalOrders"):
+                self._table.on_history(mark, rows)
         else:
             oid = subject.hex if isinstance(subject, Cloid) else subject
-            self._table.on_status(mark, subject, await self._query("orderStatus", user=self.account, oid=oid))
+            reply = await self._query("orderStatus", user=self.account, oid=oid)
+            with _reading("orderStatus"):
+                self._table.on_status(mark, subject, reply)
         self._dispatch()
 
     async def _compare(self, reason: str) -> bool:
@@ -1111,14 +1187,17 @@ class Trader:
         states = {
             dex: await self._query("clearinghouseState", user=self.account, **_dex(dex)) for dex in list(self._dexs)
         }
-        time_ms = min(state["time"] for state in states.values())
+        with _reading("clearinghouseState"):
+            time_ms = min(state["time"] + 0 for state in states.values())
         if self._ready.is_set():
             await self._look_for_fills()
         self._fills_until_ms = max(self._fills_until_ms, time_ms)
-        self._table.begin(states[next(iter(states))]["time"])
-        agreed = [self._table.on_positions(dex, state) for dex, state in states.items()]
+        with _reading("clearinghouseState"):
+            self._table.begin(states[next(iter(states))]["time"])
+            agreed = [self._table.on_positions(dex, state) for dex, state in states.items()]
         spot = await self._query("spotClearinghouseState", user=self.account)
-        agreed.append(self._table.on_balances(time_ms, spot))
+        with _reading("spotClearinghouseState"):
+            agreed.append(self._table.on_balances(time_ms, spot))
         if all(agreed):
             self._table.reconciled(reason)
             self._ready.set()
@@ -1136,7 +1215,8 @@ class Trader:
         for dex in list(self._dexs):
             mark = self._table.mark()
             rows = await self._query("frontendOpenOrders", user=self.account, **_dex(dex))
-            self._table.on_open_orders(mark, dex, rows)
+            with _reading("frontendOpenOrders"):
+                self._table.on_open_orders(mark, dex, rows)
             listed |= {row["oid"]: row["coin"] for row in rows if coin in (None, row["coin"])}
         self._dispatch()
         return listed
@@ -1146,7 +1226,8 @@ class Trader:
         start_ms = max(0, self._fills_until_ms - _FILL_OVERLAP_MS)
         while True:
             rows = await self._query("userFillsByTime", user=self.account, startTime=start_ms)
-            self._table.on_fills(rows)
+            with _reading("userFillsByTime"):
+                self._table.on_fills(rows)
             if len(rows) < _FILL_ROWS:
                 return
             newest_ms = max(row["time"] for row in rows)
@@ -1157,14 +1238,24 @@ class Trader:
         cancels = dict(listed)
         for order in orders:
             for item in order.items:
-                if item.flight.lost is not None and item.wanted is not None and item.flight.nonce not in self._burning:
-                    self._burn(item.flight)
+                flight = item.flight
+                if flight.lost is not None and item.wanted is not None and flight.nonce not in self._burning:
+                    self._send_noop(flight)  # its orders are canceled below, many with one nonce
+                    self._work_to_do.set()
             live = [oid for oid, leg in order.legs.items() if leg.state.live]
             subjects: list[int | Cloid] = [*live] if live or order.cloid is None else [order.cloid]
             cancels |= dict.fromkeys(subjects, order.coin)
-        if not cancels:
-            return []
-        return await self.cancel_many([(coin, subject) for subject, coin in cancels.items()])
+        pairs: list[tuple[str, int | Cloid]] = []
+        met: list[Any] = []
+        for subject, coin in cancels.items():
+            try:
+                self._canceling([(coin, subject)], True, False)
+            except NotSent as exc:  # this one alone: a coin listed since, say
+                _log.error("%s %r cannot be canceled: %s", coin, subject, exc)
+                met.append(exc)
+            else:
+                pairs.append((coin, subject))
+        return met + await self.cancel_many(pairs)
 
     async def _query(self, kind: str, **fields: Any) -> Any:
         """One info request over HTTP. QueryFailed, or LinkDown when nothing was sent."""
@@ -1199,18 +1290,58 @@ class Trader:
         return self._instruments[coin].dex if coin in self._instruments else coin.rpartition(":")[0]
 
 
-class _EventQueue:
-    """Events for one reader, the newest `maxsize` of them."""
+class Events:
+    """Events for one reader, the newest `maxsize` of them: `async for event in hl.trader.events()`."""
 
-    def __init__(self, maxsize: int) -> None:
-        self.events: deque[Event] = deque(maxlen=maxsize)
-        self.news = asyncio.Event()
+    def __init__(self, maxsize: int, closed: bool = False) -> None:
+        self._events: deque[Event] = deque(maxlen=maxsize)
+        self._news = asyncio.Event()
+        self._closed = closed
 
-    def put(self, event: Event) -> None:
-        if len(self.events) == self.events.maxlen:
-            _log.warning("a reader of events() is too slow: the oldest of %d is dropped", len(self.events))
-        self.events.append(event)
-        self.news.set()
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._events:
+            if self._closed:
+                raise StopAsyncIteration
+            self._news.clear()
+            await self._news.wait()
+        return self._events.popleft()
+
+    async def aclose(self) -> None:
+        """Read no more."""
+        self._events.clear()
+        self._close()
+
+    def _put(self, event: Event) -> None:
+        if self._closed:
+            return
+        if len(self._events) == self._events.maxlen:
+            _log.warning("a reader of events() is too slow: the oldest of %d is dropped", len(self._events))
+        self._events.append(event)
+        self._news.set()
+
+    def _close(self) -> None:
+        self._closed = True
+        self._news.set()
+
+
+def _coins(orders: Iterable[TrackedOrder], listed: Mapping[int | Cloid, str]) -> set[str]:
+    return {order.coin for order in orders} | set(listed.values())
+
+
+def _unreadable(exc: Exception) -> bool:
+    return isinstance(exc, QueryFailed) and exc.code is ErrorCode.UNREADABLE
+
+
+@contextmanager
+def _reading(kind: str) -> Iterator[None]:
+    """What the venue answered is read in here, and nothing else done: our own bugs elsewhere are not taken for its."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as exc:
+        raise QueryFailed(200, ErrorCode.UNREADABLE, f"the answer to {kind}: {exc!r}") from exc
 
 
 def _dex(dex: str) -> dict[str, str]:
