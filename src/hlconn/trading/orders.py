@@ -163,9 +163,11 @@ class TrackedOrder:
     __slots__ = (
         "_fills",
         "_floor",
+        "_more_cloids",
         "_told",
         "adopted",
         "cloid",
+        "closed_mark",
         "coin",
         "items",
         "legs",
@@ -187,8 +189,10 @@ class TrackedOrder:
         self.items: list[Item] = []  # of actions about it that have no outcome yet
         self.placers: list[Item] = []  # every one that was ever to place a leg
         self.parent: TrackedOrder | None = None
+        self.closed_mark: int | None = None  # of an unseen one: since then it is past its expiry, whoever sent it
         self._floor = OrderState.PENDING  # what is proven while no leg is known
         self._fills: dict[int, tuple[Decimal, Decimal]] = {}  # by oid: size and size * price
+        self._more_cloids: tuple[Cloid, ...] = ()  # by which it is known too
         self._told: object = None
 
     @property
@@ -300,10 +304,10 @@ class Item:
 
     @property
     def cloid(self) -> Cloid | None:
+        if self.wanted is not None and self.wanted.cloid is not None:
+            return self.wanted.cloid
         if self.order is not None and self.order.cloid is not None:
             return self.order.cloid
-        if self.wanted is not None:
-            return self.wanted.cloid
         return self.target if isinstance(self.target, Cloid) else None
 
 
@@ -501,6 +505,8 @@ class OrderTable:
     """Orders, fills, positions and balances of one account, and the actions that have no outcome yet.
 
     tokens_of(coin): (base, quote) of a spot or outcome market, None for a perp. dex_of(coin): the dex of a perp.
+    foreign_ms: so long after this process first asked something of a cloid that it did not place, what an earlier
+    process sent under it can still come; venue time, counted from the nonce, which is made of the same clock.
     Methods that take what the venue sent raise KeyError, TypeError, ValueError or AttributeError when they cannot read
     it, and have then changed nothing. What happened is collected, see `take_events`.
     """
@@ -509,8 +515,9 @@ class OrderTable:
         self,
         tokens_of: Callable[[str], tuple[str, str] | None] = lambda coin: None,
         dex_of: Callable[[str], str] = lambda coin: coin.partition(":")[0] if ":" in coin else "",
+        foreign_ms: int = 15_000,
     ) -> None:
-        self._tokens_of, self._dex_of = tokens_of, dex_of
+        self._tokens_of, self._dex_of, self._foreign_ms = tokens_of, dex_of, foreign_ms
         self._marks = itertools.count(1)
         self._by_oid: dict[int, _Leg] = {}
         self._by_cloid: dict[Cloid, TrackedOrder] = {}
@@ -525,6 +532,7 @@ class OrderTable:
         self._since_ms: int | None = None  # fills up to then are history
         self.ledgers: dict[str, Ledger] = {"": Ledger(), "spot": Ledger()}
         self._suspects: dict[_Leg | TrackedOrder, None] = {}  # whose state is to be asked for
+        self._foreign: dict[TrackedOrder, int] = {}  # of earlier processes: when, in venue time, none can come any more
 
     # --- what is known ---
 
@@ -605,6 +613,9 @@ class OrderTable:
             order = item.order
             if order is None:
                 continue
+            if item.kind is not Kind.PLACE and item.target is not None:
+                # since it was made, an action may have been sent, or a message have come, that knows this subject
+                order = item.order = self.find(item.target) or order
             order.items.append(item)
             if item.wanted is not None:
                 order.placers.append(item)
@@ -612,10 +623,16 @@ class OrderTable:
                 self._by_cloid[order.cloid] = order
                 self._live[order] = None
                 continue
+            if order.adopted and not order.legs and order.closed_mark is None:
+                self._foreign.setdefault(order, flight.nonce + self._foreign_ms)
             if order.cloid is None and item.wanted is not None:
                 order.cloid = item.wanted.cloid
             if order.cloid is not None:
                 self._by_cloid.setdefault(order.cloid, order)
+            if item.wanted is not None and item.wanted.cloid is not None and item.wanted.cloid != order.cloid:
+                # two modifies of one unknown oid were made at once, and each was given a cloid
+                self._by_cloid.setdefault(item.wanted.cloid, order)
+                order._more_cloids += (item.wanted.cloid,)
             for oid, leg in order.legs.items():
                 self._by_oid.setdefault(oid, leg)
             self._live_or_ended(order)
@@ -680,7 +697,18 @@ class OrderTable:
             expiry = flight.expires_after
             if expiry is not None and expiry + margin_ms < time_ms:
                 self._close(flight, ErrorCode.EXPIRED, "the venue's time is past its expiry")
+        for order, until_ms in list(self._foreign.items()):
+            if until_ms + margin_ms < time_ms:
+                del self._foreign[order]
+                order.closed_mark = self.mark()
         self._settle_events()
+
+    def awaits_time(self, now_ms: int) -> bool:
+        """Whether `venue_time` may prove something, when it is now about `now_ms`."""
+        return any(
+            flight.closed_mark is None and flight.expires_after is not None and flight.expires_after < now_ms
+            for flight in self._lost.values()
+        ) or any(until_ms < now_ms for until_ms in self._foreign.values())
 
     # --- what the venue tells ---
 
@@ -850,6 +878,7 @@ class OrderTable:
     def _new_leg(self, order: TrackedOrder, oid: int) -> _Leg:
         leg = self._by_oid[oid] = order.legs[oid] = _Leg(oid, order, self.mark())
         self._suspects.pop(order, None)
+        self._foreign.pop(order, None)
         if oid in self._sums:
             order._fills[oid] = self._sums.pop(oid)
         return leg
@@ -858,10 +887,17 @@ class OrderTable:
         """What looked like an order placed elsewhere is a leg of one of ours."""
         old = leg.order
         del old.legs[leg.oid]
+        if not old.legs and old.cloid in (None, order.cloid):  # what was asked of the one is asked of the other
+            for item in old.items:
+                item.order = order
+            order.items += old.items
+            order.placers += old.placers
+            old.items, old.placers = [], []
         if not old.legs and not old.items:
             self._live.pop(old, None)
             self._ended.pop(old, None)
             self._touched.pop(old, None)
+            self._suspects.pop(old, None)
         else:
             self._touched[old] = None
         order.legs[leg.oid] = leg
@@ -1058,7 +1094,10 @@ class OrderTable:
                 self._suspects.pop(leg, None)
                 self._prove(leg, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
             elif order.adopted and not order.legs:
-                self._no_leg(order, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
+                if order.closed_mark is not None and order.closed_mark < mark:
+                    self._no_leg(order, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
+                else:  # an earlier process may have sent it a moment ago
+                    self._suspects[order] = None
 
     def _conclude_cancel(self, item: Item, code: ErrorCode, proof: str) -> None:
         """A cancel that can come no more, of an order that the venue knows. What was placed since says nothing."""
@@ -1170,9 +1209,12 @@ class OrderTable:
         if item.outcome is not None:
             return
         item.outcome = outcome
-        if item.order is not None:
-            item.order.items.remove(item)
-            self._touched[item.order] = None
+        order = item.order
+        if order is not None:
+            order.items.remove(item)
+            self._touched[order] = None
+            if order.adopted and not order.legs and not order.items and order.state is OrderState.PENDING:
+                self._suspects[order] = None  # nobody has seen it yet
         flight = item.flight
         if flight.resolved:
             del self._flights[flight.nonce]
@@ -1209,12 +1251,15 @@ class OrderTable:
 
     def _forget(self, order: TrackedOrder) -> None:
         del self._ended[order]
+        self._foreign.pop(order, None)
         self._suspects.pop(order, None)
         for oid, leg in order.legs.items():
             self._by_oid.pop(oid, None)
             self._suspects.pop(leg, None)
         if order.cloid is not None:
             self._by_cloid.pop(order.cloid, None)
+        for cloid in order._more_cloids:
+            self._by_cloid.pop(cloid, None)
 
 
 def _is_closed(item: Item, mark: int) -> bool:
@@ -1250,11 +1295,12 @@ def _fits(leg: _Leg, item: Item) -> bool:
 
 
 def _cancel_result(item: Item, canceled: bool, reason: ErrorCode = ErrorCode.NONE, message: str = "") -> CancelResult:
-    by_cloid = isinstance(item.target, Cloid)
-    oid = None if by_cloid or item.target is None else int(item.target)
-    return CancelResult(
-        item.coin, oid, item.target if isinstance(item.target, Cloid) else None, canceled, reason, message
-    )
+    oid, cloid = (None, item.target) if isinstance(item.target, Cloid) else (item.target, None)
+    order = item.order
+    may_be_live = order is not None and order.may_be_live
+    if order is not None and canceled and not order.legs and all(other.wanted is None for other in order.items):
+        may_be_live = False  # it was there, never seen by us, and nothing else of ours can place one under its cloid
+    return CancelResult(item.coin, oid, cloid, canceled, reason, message, may_be_live)
 
 
 def _outcome_event(flight: Flight, proof: str) -> OutcomeEvent:

@@ -283,7 +283,9 @@ class Trader:
         self._config = config or TradingConfig()
         self._book_of, self._on_callback_error = book_of, on_callback_error
         self._loop = asyncio.get_running_loop()
-        self._table = OrderTable(self._tokens_of, self._dex_of)
+        after_s = self._config.expires_after_s  # an earlier process had the same settings, as far as anybody knows
+        foreign_ms = 15_000 if after_s is None else int(after_s * 1000)
+        self._table = OrderTable(self._tokens_of, self._dex_of, foreign_ms)
         self._tickets: dict[int, Ticket] = {}  # by nonce, those whose outcome is not known
         self._ids = itertools.count(1)
         self._posts: dict[int, _Post] = {}  # over the present link, in the order sent
@@ -382,7 +384,10 @@ class Trader:
     async def cancel(
         self, coin: str, oid: int | Cloid, *, fast: bool = False, expires_after: Expiry = _DEFAULT
     ) -> CancelResult:
-        """`await submit_cancel(...)`. An order that had already ended is a result, with `canceled` False."""
+        """`await submit_cancel(...)`. An order that is not found is a result, with `canceled` False.
+
+        It had ended, or it is still on its way: `may_be_live` of the result says whether the latter is possible.
+        """
         result: CancelResult = await self.submit_cancel(coin, oid, fast=fast, expires_after=expires_after)
         return result
 
@@ -1080,14 +1085,8 @@ class Trader:
         for flight in self._table.flights:
             if self._burning.get(flight.nonce) is False and flight.closed_mark is None:
                 self._send_noop(flight)
-        now_ms = self._wire.time_ms()
-        if any(
-            flight.closed_mark is None
-            and flight.expires_after is not None
-            # our clock measures no more than the time since we signed: what counts is the venue's
-            and flight.expires_after < now_ms
-            for flight in self._table.doubts
-        ):
+        now_ms = self._wire.time_ms()  # it measures no more than the time since we signed: what counts is the venue's
+        if self._table.awaits_time(now_ms):
             status = await self._query("exchangeStatus")
             self._table.venue_time(status["time"], int(self._config.expiry_margin_s * 1000))
         for question in self._table.questions():
