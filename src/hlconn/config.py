@@ -160,6 +160,10 @@ class TradingConfig:
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be a positive number, not {value!r}")
+        if not isinstance(self.batch, int) or isinstance(self.batch, bool):
+            raise ConfigError(f"batch must be a whole number, not {self.batch!r}")
+        if not self.dexs or isinstance(self.dexs, str) or not all(isinstance(dex, str) for dex in self.dexs):
+            raise ConfigError(f'dexs must be names, "" for the first perp dex, not {self.dexs!r}')
         if self.expires_after_s is not None and not 0 < self.expires_after_s < float("inf"):
             raise ConfigError(f"expires_after_s must be a positive number or None, not {self.expires_after_s!r}")
         if not 0 <= self.expiry_margin_s < float("inf"):

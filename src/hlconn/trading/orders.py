@@ -532,6 +532,8 @@ class OrderTable:
         self._since_ms: int | None = None  # fills up to then are history
         self.ledgers: dict[str, Ledger] = {"": Ledger(), "spot": Ledger()}
         self._suspects: dict[_Leg | TrackedOrder, None] = {}  # whose state is to be asked for
+        self.dexs: dict[str, None] = {}  # of orders and fills that were heard of
+        self.to_compare = ""  # why positions and balances are to be asked for soon; who reads it empties it
         self._foreign: dict[TrackedOrder, int] = {}  # of earlier processes: when, in venue time, none can come any more
 
     # --- what is known ---
@@ -565,18 +567,24 @@ class OrderTable:
 
     @property
     def positions(self) -> dict[str, Position]:
-        """Of perps, by coin; none that is flat."""
+        """Of perps, by coin; none that is flat, nor any of a dex whose positions were never asked for."""
         return {
             coin: Position(coin, szi, ledger.entry_px(coin))
             for dex, ledger in self.ledgers.items()
-            if dex != "spot"
+            if dex != "spot" and ledger.time_ms is not None
             for coin, szi in ledger.amounts().items()
         }
 
     @property
     def balances(self) -> dict[str, Decimal]:
-        """Of spot and outcome tokens, by the venue's name for them."""
-        return self.ledgers["spot"].amounts()
+        """Of spot and outcome tokens, by the venue's name for them. None before they were asked for."""
+        spot = self.ledgers["spot"]
+        return {} if spot.time_ms is None else spot.amounts()
+
+    def knows_positions(self, dex: str) -> bool:
+        """Whether the positions of this dex were asked for."""
+        ledger = self.ledgers.get(dex)
+        return ledger is not None and ledger.time_ms is not None
 
     @property
     def flights(self) -> tuple[Flight, ...]:
@@ -811,9 +819,18 @@ class OrderTable:
                 entry_px[position["coin"]] = _decimal(position["entryPx"])
         return self._check(dex, _id(state["time"]), told, entry_px)
 
-    def on_balances(self, time_ms: int, state: Any) -> bool:
-        """The answer to spotClearinghouseState, which has no time: that of a state asked for just before."""
+    def on_balances(self, time_ms: int, state: Any, until_ms: int | None = None) -> bool:
+        """The answer to spotClearinghouseState, which has no time: that of a state asked for just before.
+
+        until_ms: the time of a state asked for just after. The first balances are believed when no fill is in between,
+        which they may include or not; if one is heard of later, they are asked for anew.
+        """
         told = {str(entry["coin"]): _decimal(entry["total"]) for entry in state["balances"]}
+        spot = self.ledgers["spot"]
+        if spot.time_ms is None and until_ms is not None:
+            if spot.changed_between(time_ms, until_ms):
+                return False
+            spot.unsure_until_ms = until_ms
         return self._check("spot", time_ms, told, {})
 
     def reconciled(self, reason: str) -> None:
@@ -871,9 +888,17 @@ class OrderTable:
             order = TrackedOrder(coin, side, cloid)
             if cloid is not None:
                 self._by_cloid[cloid] = order
+            if self._tokens_of(coin) is None:
+                self._heard_of(self._dex_of(coin))
         elif order.side is None:
             order.side = side
         return self._new_leg(order, oid)
+
+    def _heard_of(self, dex: str) -> None:
+        if dex not in self.dexs:
+            self.dexs[dex] = None
+            if not self.knows_positions(dex):
+                self.to_compare = "an order or a fill on another dex"
 
     def _new_leg(self, order: TrackedOrder, oid: int) -> _Leg:
         leg = self._by_oid[oid] = order.legs[oid] = _Leg(oid, order, self.mark())
@@ -932,10 +957,14 @@ class OrderTable:
             self._count_all(leg)
         tokens = self._tokens_of(fill.coin)
         if tokens is None:
-            ledger = self.ledgers.setdefault(self._dex_of(fill.coin), Ledger())
+            dex = self._dex_of(fill.coin)
+            self._heard_of(dex)
+            ledger = self.ledgers.setdefault(dex, Ledger())
             ledger.add(fill.time, fill.coin, fill.signed_sz, fill.px)
         else:
             spot = self.ledgers["spot"]
+            if spot.doubt(fill.time):
+                self.to_compare = "a fill at the time of the first balances"
             spot.add(fill.time, tokens[0], fill.signed_sz)
             spot.add(fill.time, tokens[1], -fill.signed_sz * fill.px)
             spot.add(fill.time, fill.fee_token, -fill.fee)

@@ -473,8 +473,15 @@ class Trader:
         return await self.place(self._market_order(coin, side, sz, slippage, reduce_only=False), **options)
 
     async def close(self, coin: str, slippage: float = 0.05, **options: Any) -> Ack | None:
-        """Close the position in `coin` by a reduce-only order as `market` sends it. None when there is none."""
+        """Close the position in `coin` by a reduce-only order as `market` sends it. None when there is none.
+
+        The positions of a dex that was not looked at yet are asked for first: QueryFailed or LinkDown, if that fails.
+        """
         name = self._instruments[coin].coin
+        dex = self._dex_of(name)
+        if not self._table.knows_positions(dex):
+            self._add_dex(dex)
+            await self.reconcile()
         position = self._table.positions.get(name)
         if position is None:
             return None
@@ -870,7 +877,7 @@ class Trader:
         ticket = self._tickets[signed.nonce] = Ticket(self, flight, prepared.single)
         for item in prepared.items:
             if item.coin:
-                self._dexs.setdefault(self._dex_of(item.coin))
+                self._add_dex(self._dex_of(item.coin))
         self._table.sent(flight)
         self._transmit(signed, flight, is_noop=False)
         return ticket
@@ -989,6 +996,11 @@ class Trader:
                     self._tell(event)
         finally:
             self._dispatching = False
+        if self._table.to_compare:
+            reason, self._table.to_compare = self._table.to_compare, ""
+            self._dexs |= self._table.dexs
+            if self._connects:
+                self._compare_soon(reason)
         if self._to_reconcile or self._has_questions():
             self._work_to_do.set()
 
@@ -1042,6 +1054,13 @@ class Trader:
     def _compare_soon(self, reason: str) -> None:
         self._to_reconcile = reason
         self._hurry()
+
+    def _add_dex(self, dex: str) -> None:
+        """Look at its orders and positions from now on."""
+        if dex not in self._dexs:
+            self._dexs[dex] = None
+            if self._connects:  # else the first comparison is still to come
+                self._compare_soon("another dex")
 
     def _hurry(self) -> None:
         """There is a new doubt: do not wait for the end of a pause made for old ones."""
@@ -1117,7 +1136,11 @@ class Trader:
         self._table.begin(states[next(iter(states))]["time"])
         agreed = [self._table.on_positions(dex, state) for dex, state in states.items()]
         spot = await self._query("spotClearinghouseState", user=self.account)
-        agreed.append(self._table.on_balances(time_ms, spot))
+        until_ms = None
+        if self._table.ledgers["spot"].time_ms is None:  # its time is somewhere between those of two other states
+            dex = next(iter(states))
+            until_ms = (await self._query("clearinghouseState", user=self.account, **_dex(dex)))["time"]
+        agreed.append(self._table.on_balances(time_ms, spot, until_ms))
         if all(agreed):
             self._table.reconciled(reason)
             self._ready.set()
