@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,66 @@ def test_an_order_of_an_earlier_process_that_comes_after_it_was_not_found_is_ado
     told.table.venue_time(100_000, 0)
     assert found.state is S.OPEN
     assert any(isinstance(event, OutcomeEvent) for event in told.table.take_events())
+
+
+# --- what is asked ---
+
+
+def test_after_an_outage_the_history_is_asked_once_before_many_orders_are_asked_for_alone() -> None:
+    told = Told()
+    orders = {oid: order(cloid=Cloid(oid)) for oid in range(1, 101)}
+    told.table.on_open_orders(told.table.mark(), "", [row(oid, one) for oid, one in orders.items()])
+    told.table.on_open_orders(told.table.mark(), "", [])
+    assert told.table.questions() == [Question(None)]
+    rows = [update(oid, one, "canceled") for oid, one in orders.items() if oid > 50]
+    told.table.on_history(told.table.mark(), rows)
+    assert told.table.questions() == [Question(oid) for oid in range(1, 51)], "what it did not have, each alone"
+    assert len(told.table.live) == 50, "what the history does not have may be live"
+    for oid in range(1, 51):
+        told.table.on_status(told.table.mark(), oid, status(oid, orders[oid], "filled", "0"))
+    assert told.table.questions() == []
+    assert not told.table.has_questions
+
+
+def test_the_history_is_asked_about_an_order_that_was_open_and_that_a_status_query_does_not_know() -> None:
+    told = Told()
+    found = told.rest()
+    told.table.on_open_orders(told.table.mark(), "", [])
+    assert told.table.questions() == [Question(11)]
+    told.table.on_status(told.table.mark(), 11, UNKNOWN_OID)
+    assert found.may_be_live, "nothing is proven"
+    assert told.table.questions() == [Question(None), Question(11)]
+    told.table.on_history(told.table.mark(), [])
+    assert found.may_be_live
+    assert told.table.questions() == [Question(11)]
+    told.table.on_status(told.table.mark(), 11, UNKNOWN_OID)
+    told.table.on_history(told.table.mark(), [update(11, order(), "filled", "0")])
+    assert found.state is S.FILLED
+    assert not told.table.has_questions
+
+
+def test_there_are_questions_exactly_when_they_can_be_made() -> None:
+    told = Told()
+    assert not told.table.has_questions
+    told.send(canceling(told.table, 2, 11))
+    told.table.lost(2, 1.0)
+    assert told.table.has_questions
+    other = told.send(Flight("updateLeverage", 3, (Item(Kind.OTHER),), None, 0))
+    told.table.on_status(told.table.mark(), 11, status(11, order(), "canceled"))
+    told.table.lost(other.nonce, 1.0)
+    assert (told.table.has_questions, told.table.questions()) == (False, [])
+
+
+def test_the_oldest_fills_and_orders_are_forgotten_without_walking_over_those_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hlconn.trading.orders._KEPT_FILLS", 3)
+    monkeypatch.setattr("hlconn.trading.orders._KEPT_ORDERS", 2)
+    told = Told()
+    told.table.on_fills([fill(11, "1.0", tid) for tid in range(5)])
+    assert [each.tid for each in told.table.fills] == [2, 3, 4]
+    for oid in range(1, 5):
+        told.table.on_order_updates([update(oid, order(cloid=Cloid(oid)), "canceled")])
+    assert [each.oid for each in told.table.ended] == [3, 4]
+    assert isinstance(told.table._fills, OrderedDict)
+    assert isinstance(told.table._ended, OrderedDict)

@@ -13,6 +13,7 @@ something about an action only when it is larger than the action's `closed_mark`
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 _ZERO = Decimal(0)
+_ASKED_ALONE = 20  # of more orders than that the history is asked for first
 _KEPT_FILLS = 100_000
 _KEPT_ORDERS = 10_000  # of those that ended
 
@@ -522,16 +524,18 @@ class OrderTable:
         self._by_oid: dict[int, _Leg] = {}
         self._by_cloid: dict[Cloid, TrackedOrder] = {}
         self._live: dict[TrackedOrder, None] = {}  # in the order in which they came
-        self._ended: dict[TrackedOrder, None] = {}
+        self._ended: OrderedDict[TrackedOrder, None] = OrderedDict()  # a dict walks over what was taken from its front
         self._flights: dict[int, Flight] = {}  # by nonce, those that are not resolved
         self._lost: dict[int, Flight] = {}  # of these, those in doubt
-        self._fills: dict[tuple[str, int, int], Fill] = {}
+        self._fills: OrderedDict[tuple[str, int, int], Fill] = OrderedDict()
         self._sums: dict[int, tuple[Decimal, Decimal]] = {}  # by oid, of fills whose order is not known
         self._touched: dict[TrackedOrder, None] = {}
         self._events: list[Event] = []
         self._since_ms: int | None = None  # fills up to then are history
         self.ledgers: dict[str, Ledger] = {"": Ledger(), "spot": Ledger()}
         self._suspects: dict[_Leg | TrackedOrder, None] = {}  # whose state is to be asked for
+        self._not_in_history: set[_Leg | TrackedOrder] = set()  # suspects that the last one did not settle
+        self._vanished: set[_Leg] = set()  # that were open, and that a status query does not know
         self.dexs: dict[str, None] = {}  # of orders and fills that were heard of
         self.to_compare = ""  # why positions and balances are to be asked for soon; who reads it empties it
         self._foreign: dict[TrackedOrder, int] = {}  # of earlier processes: when, in venue time, none can come any more
@@ -737,7 +741,7 @@ class OrderTable:
                 if self._since_ms is not None and fill.time > self._since_ms:
                     self._events.append(FillEvent(fill))
         while len(self._fills) > _KEPT_FILLS:
-            oldest = self._fills.pop(next(iter(self._fills)))
+            _, oldest = self._fills.popitem(last=False)
             self._sums.pop(oldest.oid, None)
         self._settle_events()
 
@@ -787,6 +791,9 @@ class OrderTable:
         if order is not None:
             self._suspects.pop(order, None)
             self._conclude(order, mark, subject, told)
+            if not found:  # the history may know what became of it
+                open_legs = (leg for leg in order.legs.values() if leg.state is OrderState.OPEN)
+                self._vanished.update(leg for leg in open_legs if leg in self._suspects)
         self._settle_events()
 
     def on_history(self, mark: int, rows: Iterable[Any]) -> None:
@@ -794,7 +801,11 @@ class OrderTable:
         read = [(_Row.read(entry["order"]), str(entry["status"])) for entry in rows]
         for row, status in read:
             if row.oid in self._by_oid or (row.cloid is not None and row.cloid in self._by_cloid):
-                self._see(row, _status_evidence(status), status, mark)
+                leg = self._see(row, _status_evidence(status), status, mark)
+                if not leg.state.live and _status_evidence(status) is not Evidence.STATUS_OPEN:
+                    self._suspects.pop(leg, None)
+        self._vanished.clear()
+        self._not_in_history = set(self._suspects)
         for order in list(self._touched):
             self._claim(order, mark)
         for flight in list(self._flights.values()):
@@ -848,9 +859,27 @@ class OrderTable:
                 asked[item.target if item.kind is Kind.CANCEL else item.cloid] = None
                 if flight.closed_mark is not None and _needs_history(item):
                     asked[None] = None
-        for suspect in self._suspects:
+        suspects: Iterable[_Leg | TrackedOrder] = self._suspects
+        if len(self._suspects) > _ASKED_ALONE:
+            suspects = [suspect for suspect in self._suspects if suspect in self._not_in_history]
+            if len(self._suspects) - len(suspects) > _ASKED_ALONE:
+                asked[None] = None
+            else:
+                suspects = self._suspects
+        if any(leg in self._suspects for leg in self._vanished):
+            asked[None] = None
+        for suspect in suspects:
             asked[suspect.oid if isinstance(suspect, _Leg) else suspect.cloid] = None
         return [Question(subject) for subject in asked]
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether there are any, without making them."""
+        return bool(self._suspects) or any(
+            item.outcome is None and item.kind is not Kind.OTHER
+            for flight in self._lost.values()
+            for item in flight.items
+        )
 
     # --- evidence ---
 

@@ -1047,7 +1047,7 @@ class Trader:
     # --- asking ---
 
     def _has_questions(self) -> bool:
-        return bool(self._table.questions()) or any(
+        return self._table.has_questions or any(
             flight.expires_after is not None or flight.nonce in self._burning for flight in self._table.doubts
         )
 
