@@ -123,6 +123,7 @@ class Told:
     def __init__(self) -> None:
         self.table = OrderTable()
         self.table.begin(0)
+        self.table.on_positions("", {"assetPositions": [], "time": 0})
 
     def send(self, flight: Flight) -> Flight:
         self.table.sent(flight)

@@ -7,6 +7,7 @@ once all is quiet, at everything that is known.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections import Counter
 from contextlib import suppress
@@ -41,6 +42,7 @@ from hlconn.session.link import Link, LinkState, SubState
 from hlconn.sim import Party, Rules, Venue
 from hlconn.trading.orders import Item, Kind, TrackedOrder
 from hlconn.trading.trader import Prepared, Trader
+from hlconn.types import with_cloid
 
 COINS = ("BTC", "PURR/USDC", "test:GOLD")
 _LIVE = ("open", "triggered")
@@ -264,7 +266,7 @@ class Strategy:
         self.trader, self.venue, self.instruments, self.rng = trader, venue, instruments, rng
         self.tickets: list[Ticket] = []
         self.pauses = False
-        self._prepared: list[Prepared] = []
+        self._prepared: list[list[Prepared]] = []  # each is sent or discarded; an order comes with its cancel at times
         self._number = 0
         self._other = Signer(venue.agent(party, "elsewhere").key, "testnet")
         self._address = party.address
@@ -358,6 +360,8 @@ class Strategy:
     def _cancel_many(self) -> None:
         mine: list[tuple[str, int | Cloid]] = [(o.coin, o.oid) for o in self.trader.orders if o.oid is not None]
         if chosen := self.rng.sample(mine, min(len(mine), 3)):
+            if self.rng.random() < 0.3:
+                chosen.append(self.rng.choice(chosen))
             self._take(self.trader._launch(*self.trader._canceling(chosen, False, False), None))
 
     def _burn(self) -> None:
@@ -365,22 +369,37 @@ class Strategy:
             self.rng.choice(self.tickets[-10:]).burn()
 
     def _two_steps(self) -> None:
-        if self._prepared and self.rng.random() < 0.7:
-            prepared = self._prepared.pop()
-            if self.rng.random() < 0.3:
-                self.trader.discard(prepared)
+        rng = self.rng
+        if not self._prepared or rng.random() < 0.3:
+            order = self._order()
+            if rng.random() < 0.5:
+                self._prepared.append([self.trader.prepare(order)])
             else:
-                self._take(self.trader.send(prepared))
-        else:
-            self._prepared.append(self.trader.prepare(self._order()))
+                cloid = Cloid.new()
+                pair = [self.trader.prepare(with_cloid(order, cloid))]
+                self._prepared.append(pair)
+                pair.append(self.trader.prepare_cancel(order.coin, cloid))
+            return
+        chosen = rng.choice(self._prepared)
+        prepared = chosen.pop(0 if rng.random() < 0.9 else -1)
+        if not chosen:
+            self._prepared.remove(chosen)
+        if rng.random() < 0.3:
+            self.trader.discard(prepared)
+            return
+        try:
+            self._take(self.trader.send(prepared))
+        except NotSent:  # its cancel was sent first, and has taken the cloid
+            self.trader.discard(prepared)
 
     def _leverage(self) -> None:
         act = action.update_leverage("BTC", self.rng.randint(5, 20), self.instruments)
         self._take(self.trader._launch(act, (Item(Kind.OTHER),), True, int(self.venue.now_ms()) + 6000))
 
     def drop_prepared(self) -> None:
-        while self._prepared:
-            self.trader.discard(self._prepared.pop())
+        for prepared in itertools.chain(*self._prepared):
+            self.trader.discard(prepared)
+        self._prepared.clear()
 
     # everybody else
 

@@ -421,9 +421,11 @@ class Ack:
 
 @dataclass(frozen=True, slots=True)
 class CancelResult:
-    """What a cancel met. canceled: it ended the order. Else the order was finished, or unknown, before: a normal race.
+    """What a cancel met. canceled: it ended the order. Else it found none: a normal race.
 
     oid, cloid: as the cancel named the order, one of them. reason, message: why not, and the venue's own words.
+    may_be_live: when the answer came it was not proven that the order ended. One that was still on its way when the
+    cancel came is not found, and is placed after that; `hl.trader.order(...).may_be_live` follows it.
     """
 
     coin: str
@@ -432,6 +434,7 @@ class CancelResult:
     canceled: bool
     reason: ErrorCode = ErrorCode.NONE
     message: str = ""
+    may_be_live: bool = False
 
 
 @dataclass(frozen=True, slots=True)

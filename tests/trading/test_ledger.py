@@ -76,3 +76,38 @@ def test_the_entry_price_follows_the_fills() -> None:
     ledger.add(1400, "BTC", D(1), D(90))
     assert ledger.entry_px("BTC") is None
     assert ledger.entry_px("ETH") is None
+
+
+@given(st.lists(st.tuples(st.integers(1001, 1020), st.integers(-3, 3), st.integers(90, 110)), max_size=12), st.data())
+def test_the_entry_price_is_the_same_in_whatever_order_fills_come(
+    fills: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    fills = [(1000 + 10 * at, sz or 1, px) for at, (_, sz, px) in enumerate(fills)]
+    in_order, mixed = Ledger(), Ledger()
+    for ledger, said in ((in_order, fills), (mixed, data.draw(st.permutations(fills)))):
+        ledger.check(999, {"BTC": D(2)}, {"BTC": D(100)})
+        for time_ms, sz, px in said:
+            ledger.add(time_ms, "BTC", D(sz), D(px))
+            ledger.entry_px("BTC")
+    assert mixed.entry_px("BTC") == in_order.entry_px("BTC")
+    assert mixed.amounts() == in_order.amounts()
+
+
+def test_the_entry_price_is_kept_and_not_made_of_all_fills_again() -> None:
+    ledger = Ledger()
+    ledger.check(1000, {"BTC": D(1)}, {"BTC": D(100)})
+    ledger.add(1001, "BTC", D(1), D(110))
+    ledger._changes = []
+    assert ledger.entry_px("BTC") == 105
+
+
+def test_a_first_state_that_may_include_a_change_heard_of_later_is_forgotten() -> None:
+    ledger = Ledger()
+    ledger.check(1000, {"HYPE": D(3)})
+    ledger.unsure_until_ms = 1010
+    assert not ledger.doubt(1000)
+    assert not ledger.doubt(1011)
+    assert ledger.doubt(1005)
+    ledger.add(1005, "HYPE", D(3))
+    assert ledger.check(1020, {"HYPE": D(3)}) == []
+    assert ledger.amounts() == {"HYPE": D(3)}

@@ -275,7 +275,7 @@ def test_what_is_no_longer_listed_is_asked_for_and_not_declared_dead() -> None:
     assert told.table.questions() == [Question(11)]
     told.table.on_status(told.table.mark(), 11, UNKNOWN_OID)
     assert found.state is S.OPEN, "it was seen: the venue contradicts itself, and may be behind"
-    assert told.table.questions() == [Question(11)]
+    assert told.table.questions() == [Question(None), Question(11)]
     told.table.on_status(told.table.mark(), 11, status(11, order(), "filled", "0.0"))
     assert facts(found.state, found.filled, told.table.questions()) == (S.FILLED, 10, [])
 
@@ -365,7 +365,20 @@ def test_an_order_that_only_its_number_is_known_of_is_found_out_about(target: in
     assert found.state is S.PENDING, "it may be live"
     told.answer(flight, statuses({"error": "MissingOrder"}))
     assert told.table.questions() == [Question(target)]
+    early = told.table.mark()
     told.table.on_status(told.table.mark(), target, UNKNOWN_OID)
+    if isinstance(target, Cloid):
+        assert found.may_be_live, "an earlier process may have sent it a moment ago"
+        assert told.table.questions() == [Question(target)]
+        assert not told.table.awaits_time(2 + 15_000)
+        assert told.table.awaits_time(2 + 15_001)
+        told.table.venue_time(2 + 17_000, margin_ms=2000)
+        told.table.on_status(told.table.mark(), target, UNKNOWN_OID)
+        assert found.may_be_live, "its expiry is not past by more than the margin"
+        told.table.venue_time(2 + 17_001, margin_ms=2000)
+        told.table.on_status(early, target, UNKNOWN_OID)
+        assert found.may_be_live, "asked before that"
+        told.table.on_status(told.table.mark(), target, UNKNOWN_OID)
     assert (found.state, told.table.questions()) == (S.NEVER, [])
 
 

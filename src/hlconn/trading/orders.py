@@ -13,6 +13,7 @@ something about an action only when it is larger than the action's `closed_mark`
 from __future__ import annotations
 
 import itertools
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -45,6 +46,7 @@ __all__ = [
 ]
 
 _ZERO = Decimal(0)
+_ASKED_ALONE = 20  # of more orders than that the history is asked for first
 _KEPT_FILLS = 100_000
 _KEPT_ORDERS = 10_000  # of those that ended
 
@@ -163,9 +165,11 @@ class TrackedOrder:
     __slots__ = (
         "_fills",
         "_floor",
+        "_more_cloids",
         "_told",
         "adopted",
         "cloid",
+        "closed_mark",
         "coin",
         "items",
         "legs",
@@ -187,8 +191,10 @@ class TrackedOrder:
         self.items: list[Item] = []  # of actions about it that have no outcome yet
         self.placers: list[Item] = []  # every one that was ever to place a leg
         self.parent: TrackedOrder | None = None
+        self.closed_mark: int | None = None  # of an unseen one: since then it is past its expiry, whoever sent it
         self._floor = OrderState.PENDING  # what is proven while no leg is known
         self._fills: dict[int, tuple[Decimal, Decimal]] = {}  # by oid: size and size * price
+        self._more_cloids: tuple[Cloid, ...] = ()  # by which it is known too
         self._told: object = None
 
     @property
@@ -300,10 +306,10 @@ class Item:
 
     @property
     def cloid(self) -> Cloid | None:
+        if self.wanted is not None and self.wanted.cloid is not None:
+            return self.wanted.cloid
         if self.order is not None and self.order.cloid is not None:
             return self.order.cloid
-        if self.wanted is not None:
-            return self.wanted.cloid
         return self.target if isinstance(self.target, Cloid) else None
 
 
@@ -501,6 +507,8 @@ class OrderTable:
     """Orders, fills, positions and balances of one account, and the actions that have no outcome yet.
 
     tokens_of(coin): (base, quote) of a spot or outcome market, None for a perp. dex_of(coin): the dex of a perp.
+    foreign_ms: so long after this process first asked something of a cloid that it did not place, what an earlier
+    process sent under it can still come; venue time, counted from the nonce, which is made of the same clock.
     Methods that take what the venue sent raise KeyError, TypeError, ValueError or AttributeError when they cannot read
     it, and have then changed nothing. What happened is collected, see `take_events`.
     """
@@ -509,22 +517,28 @@ class OrderTable:
         self,
         tokens_of: Callable[[str], tuple[str, str] | None] = lambda coin: None,
         dex_of: Callable[[str], str] = lambda coin: coin.partition(":")[0] if ":" in coin else "",
+        foreign_ms: int = 15_000,
     ) -> None:
-        self._tokens_of, self._dex_of = tokens_of, dex_of
+        self._tokens_of, self._dex_of, self._foreign_ms = tokens_of, dex_of, foreign_ms
         self._marks = itertools.count(1)
         self._by_oid: dict[int, _Leg] = {}
         self._by_cloid: dict[Cloid, TrackedOrder] = {}
         self._live: dict[TrackedOrder, None] = {}  # in the order in which they came
-        self._ended: dict[TrackedOrder, None] = {}
+        self._ended: OrderedDict[TrackedOrder, None] = OrderedDict()  # a dict walks over what was taken from its front
         self._flights: dict[int, Flight] = {}  # by nonce, those that are not resolved
         self._lost: dict[int, Flight] = {}  # of these, those in doubt
-        self._fills: dict[tuple[str, int, int], Fill] = {}
+        self._fills: OrderedDict[tuple[str, int, int], Fill] = OrderedDict()
         self._sums: dict[int, tuple[Decimal, Decimal]] = {}  # by oid, of fills whose order is not known
         self._touched: dict[TrackedOrder, None] = {}
         self._events: list[Event] = []
         self._since_ms: int | None = None  # fills up to then are history
         self.ledgers: dict[str, Ledger] = {"": Ledger(), "spot": Ledger()}
         self._suspects: dict[_Leg | TrackedOrder, None] = {}  # whose state is to be asked for
+        self._not_in_history: set[_Leg | TrackedOrder] = set()  # suspects that the last one did not settle
+        self._vanished: set[_Leg] = set()  # that were open, and that a status query does not know
+        self.dexs: dict[str, None] = {}  # of orders and fills that were heard of
+        self.to_compare = ""  # why positions and balances are to be asked for soon; who reads it empties it
+        self._foreign: dict[TrackedOrder, int] = {}  # of earlier processes: when, in venue time, none can come any more
 
     # --- what is known ---
 
@@ -557,18 +571,24 @@ class OrderTable:
 
     @property
     def positions(self) -> dict[str, Position]:
-        """Of perps, by coin; none that is flat."""
+        """Of perps, by coin; none that is flat, nor any of a dex whose positions were never asked for."""
         return {
             coin: Position(coin, szi, ledger.entry_px(coin))
             for dex, ledger in self.ledgers.items()
-            if dex != "spot"
+            if dex != "spot" and ledger.time_ms is not None
             for coin, szi in ledger.amounts().items()
         }
 
     @property
     def balances(self) -> dict[str, Decimal]:
-        """Of spot and outcome tokens, by the venue's name for them."""
-        return self.ledgers["spot"].amounts()
+        """Of spot and outcome tokens, by the venue's name for them. None before they were asked for."""
+        spot = self.ledgers["spot"]
+        return {} if spot.time_ms is None else spot.amounts()
+
+    def knows_positions(self, dex: str) -> bool:
+        """Whether the positions of this dex were asked for."""
+        ledger = self.ledgers.get(dex)
+        return ledger is not None and ledger.time_ms is not None
 
     @property
     def flights(self) -> tuple[Flight, ...]:
@@ -605,6 +625,9 @@ class OrderTable:
             order = item.order
             if order is None:
                 continue
+            if item.kind is not Kind.PLACE and item.target is not None:
+                # since it was made, an action may have been sent, or a message have come, that knows this subject
+                order = item.order = self.find(item.target) or order
             order.items.append(item)
             if item.wanted is not None:
                 order.placers.append(item)
@@ -612,10 +635,16 @@ class OrderTable:
                 self._by_cloid[order.cloid] = order
                 self._live[order] = None
                 continue
+            if order.adopted and not order.legs and order.closed_mark is None:
+                self._foreign.setdefault(order, flight.nonce + self._foreign_ms)
             if order.cloid is None and item.wanted is not None:
                 order.cloid = item.wanted.cloid
             if order.cloid is not None:
                 self._by_cloid.setdefault(order.cloid, order)
+            if item.wanted is not None and item.wanted.cloid is not None and item.wanted.cloid != order.cloid:
+                # two modifies of one unknown oid were made at once, and each was given a cloid
+                self._by_cloid.setdefault(item.wanted.cloid, order)
+                order._more_cloids += (item.wanted.cloid,)
             for oid, leg in order.legs.items():
                 self._by_oid.setdefault(oid, leg)
             self._live_or_ended(order)
@@ -680,7 +709,18 @@ class OrderTable:
             expiry = flight.expires_after
             if expiry is not None and expiry + margin_ms < time_ms:
                 self._close(flight, ErrorCode.EXPIRED, "the venue's time is past its expiry")
+        for order, until_ms in list(self._foreign.items()):
+            if until_ms + margin_ms < time_ms:
+                del self._foreign[order]
+                order.closed_mark = self.mark()
         self._settle_events()
+
+    def awaits_time(self, now_ms: int) -> bool:
+        """Whether `venue_time` may prove something, when it is now about `now_ms`."""
+        return any(
+            flight.closed_mark is None and flight.expires_after is not None and flight.expires_after < now_ms
+            for flight in self._lost.values()
+        ) or any(until_ms < now_ms for until_ms in self._foreign.values())
 
     # --- what the venue tells ---
 
@@ -701,7 +741,7 @@ class OrderTable:
                 if self._since_ms is not None and fill.time > self._since_ms:
                     self._events.append(FillEvent(fill))
         while len(self._fills) > _KEPT_FILLS:
-            oldest = self._fills.pop(next(iter(self._fills)))
+            _, oldest = self._fills.popitem(last=False)
             self._sums.pop(oldest.oid, None)
         self._settle_events()
 
@@ -751,6 +791,9 @@ class OrderTable:
         if order is not None:
             self._suspects.pop(order, None)
             self._conclude(order, mark, subject, told)
+            if not found:  # the history may know what became of it
+                open_legs = (leg for leg in order.legs.values() if leg.state is OrderState.OPEN)
+                self._vanished.update(leg for leg in open_legs if leg in self._suspects)
         self._settle_events()
 
     def on_history(self, mark: int, rows: Iterable[Any]) -> None:
@@ -758,7 +801,11 @@ class OrderTable:
         read = [(_Row.read(entry["order"]), str(entry["status"])) for entry in rows]
         for row, status in read:
             if row.oid in self._by_oid or (row.cloid is not None and row.cloid in self._by_cloid):
-                self._see(row, _status_evidence(status), status, mark)
+                leg = self._see(row, _status_evidence(status), status, mark)
+                if not leg.state.live and _status_evidence(status) is not Evidence.STATUS_OPEN:
+                    self._suspects.pop(leg, None)
+        self._vanished.clear()
+        self._not_in_history = set(self._suspects)
         for order in list(self._touched):
             self._claim(order, mark)
         for flight in list(self._flights.values()):
@@ -783,9 +830,18 @@ class OrderTable:
                 entry_px[position["coin"]] = _decimal(position["entryPx"])
         return self._check(dex, _id(state["time"]), told, entry_px)
 
-    def on_balances(self, time_ms: int, state: Any) -> bool:
-        """The answer to spotClearinghouseState, which has no time: that of a state asked for just before."""
+    def on_balances(self, time_ms: int, state: Any, until_ms: int | None = None) -> bool:
+        """The answer to spotClearinghouseState, which has no time: that of a state asked for just before.
+
+        until_ms: the time of a state asked for just after. The first balances are believed when no fill is in between,
+        which they may include or not; if one is heard of later, they are asked for anew.
+        """
         told = {str(entry["coin"]): _decimal(entry["total"]) for entry in state["balances"]}
+        spot = self.ledgers["spot"]
+        if spot.time_ms is None and until_ms is not None:
+            if spot.changed_between(time_ms, until_ms):
+                return False
+            spot.unsure_until_ms = until_ms
         return self._check("spot", time_ms, told, {})
 
     def reconciled(self, reason: str) -> None:
@@ -803,9 +859,27 @@ class OrderTable:
                 asked[item.target if item.kind is Kind.CANCEL else item.cloid] = None
                 if flight.closed_mark is not None and _needs_history(item):
                     asked[None] = None
-        for suspect in self._suspects:
+        suspects: Iterable[_Leg | TrackedOrder] = self._suspects
+        if len(self._suspects) > _ASKED_ALONE:
+            suspects = [suspect for suspect in self._suspects if suspect in self._not_in_history]
+            if len(self._suspects) - len(suspects) > _ASKED_ALONE:
+                asked[None] = None
+            else:
+                suspects = self._suspects
+        if any(leg in self._suspects for leg in self._vanished):
+            asked[None] = None
+        for suspect in suspects:
             asked[suspect.oid if isinstance(suspect, _Leg) else suspect.cloid] = None
         return [Question(subject) for subject in asked]
+
+    @property
+    def has_questions(self) -> bool:
+        """Whether there are any, without making them."""
+        return bool(self._suspects) or any(
+            item.outcome is None and item.kind is not Kind.OTHER
+            for flight in self._lost.values()
+            for item in flight.items
+        )
 
     # --- evidence ---
 
@@ -843,13 +917,22 @@ class OrderTable:
             order = TrackedOrder(coin, side, cloid)
             if cloid is not None:
                 self._by_cloid[cloid] = order
+            if self._tokens_of(coin) is None:
+                self._heard_of(self._dex_of(coin))
         elif order.side is None:
             order.side = side
         return self._new_leg(order, oid)
 
+    def _heard_of(self, dex: str) -> None:
+        if dex not in self.dexs:
+            self.dexs[dex] = None
+            if not self.knows_positions(dex):
+                self.to_compare = "an order or a fill on another dex"
+
     def _new_leg(self, order: TrackedOrder, oid: int) -> _Leg:
         leg = self._by_oid[oid] = order.legs[oid] = _Leg(oid, order, self.mark())
         self._suspects.pop(order, None)
+        self._foreign.pop(order, None)
         if oid in self._sums:
             order._fills[oid] = self._sums.pop(oid)
         return leg
@@ -858,10 +941,17 @@ class OrderTable:
         """What looked like an order placed elsewhere is a leg of one of ours."""
         old = leg.order
         del old.legs[leg.oid]
+        if not old.legs and old.cloid in (None, order.cloid):  # what was asked of the one is asked of the other
+            for item in old.items:
+                item.order = order
+            order.items += old.items
+            order.placers += old.placers
+            old.items, old.placers = [], []
         if not old.legs and not old.items:
             self._live.pop(old, None)
             self._ended.pop(old, None)
             self._touched.pop(old, None)
+            self._suspects.pop(old, None)
         else:
             self._touched[old] = None
         order.legs[leg.oid] = leg
@@ -896,10 +986,14 @@ class OrderTable:
             self._count_all(leg)
         tokens = self._tokens_of(fill.coin)
         if tokens is None:
-            ledger = self.ledgers.setdefault(self._dex_of(fill.coin), Ledger())
+            dex = self._dex_of(fill.coin)
+            self._heard_of(dex)
+            ledger = self.ledgers.setdefault(dex, Ledger())
             ledger.add(fill.time, fill.coin, fill.signed_sz, fill.px)
         else:
             spot = self.ledgers["spot"]
+            if spot.doubt(fill.time):
+                self.to_compare = "a fill at the time of the first balances"
             spot.add(fill.time, tokens[0], fill.signed_sz)
             spot.add(fill.time, tokens[1], -fill.signed_sz * fill.px)
             spot.add(fill.time, fill.fee_token, -fill.fee)
@@ -1058,7 +1152,10 @@ class OrderTable:
                 self._suspects.pop(leg, None)
                 self._prove(leg, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
             elif order.adopted and not order.legs:
-                self._no_leg(order, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
+                if order.closed_mark is not None and order.closed_mark < mark:
+                    self._no_leg(order, Evidence.DISPROVED, ErrorCode.ORDER_NOT_FOUND, "unknownOid")
+                else:  # an earlier process may have sent it a moment ago
+                    self._suspects[order] = None
 
     def _conclude_cancel(self, item: Item, code: ErrorCode, proof: str) -> None:
         """A cancel that can come no more, of an order that the venue knows. What was placed since says nothing."""
@@ -1170,9 +1267,12 @@ class OrderTable:
         if item.outcome is not None:
             return
         item.outcome = outcome
-        if item.order is not None:
-            item.order.items.remove(item)
-            self._touched[item.order] = None
+        order = item.order
+        if order is not None:
+            order.items.remove(item)
+            self._touched[order] = None
+            if order.adopted and not order.legs and not order.items and order.state is OrderState.PENDING:
+                self._suspects[order] = None  # nobody has seen it yet
         flight = item.flight
         if flight.resolved:
             del self._flights[flight.nonce]
@@ -1209,12 +1309,15 @@ class OrderTable:
 
     def _forget(self, order: TrackedOrder) -> None:
         del self._ended[order]
+        self._foreign.pop(order, None)
         self._suspects.pop(order, None)
         for oid, leg in order.legs.items():
             self._by_oid.pop(oid, None)
             self._suspects.pop(leg, None)
         if order.cloid is not None:
             self._by_cloid.pop(order.cloid, None)
+        for cloid in order._more_cloids:
+            self._by_cloid.pop(cloid, None)
 
 
 def _is_closed(item: Item, mark: int) -> bool:
@@ -1250,11 +1353,12 @@ def _fits(leg: _Leg, item: Item) -> bool:
 
 
 def _cancel_result(item: Item, canceled: bool, reason: ErrorCode = ErrorCode.NONE, message: str = "") -> CancelResult:
-    by_cloid = isinstance(item.target, Cloid)
-    oid = None if by_cloid or item.target is None else int(item.target)
-    return CancelResult(
-        item.coin, oid, item.target if isinstance(item.target, Cloid) else None, canceled, reason, message
-    )
+    oid, cloid = (None, item.target) if isinstance(item.target, Cloid) else (item.target, None)
+    order = item.order
+    may_be_live = order is not None and order.may_be_live
+    if order is not None and canceled and not order.legs and all(other.wanted is None for other in order.items):
+        may_be_live = False  # it was there, never seen by us, and nothing else of ours can place one under its cloid
+    return CancelResult(item.coin, oid, cloid, canceled, reason, message, may_be_live)
 
 
 def _outcome_event(flight: Flight, proof: str) -> OutcomeEvent:

@@ -286,7 +286,9 @@ class Trader:
         self._config = config or TradingConfig()
         self._book_of, self._on_callback_error = book_of, on_callback_error
         self._loop = asyncio.get_running_loop()
-        self._table = OrderTable(self._tokens_of, self._dex_of)
+        after_s = self._config.expires_after_s  # an earlier process had the same settings, as far as anybody knows
+        foreign_ms = 15_000 if after_s is None else int(after_s * 1000)
+        self._table = OrderTable(self._tokens_of, self._dex_of, foreign_ms)
         self._tickets: dict[int, Ticket] = {}  # by nonce, those whose outcome is not known
         self._ids = itertools.count(1)
         self._posts: dict[int, _Post] = {}  # over the present link, in the order sent
@@ -390,7 +392,10 @@ class Trader:
     async def cancel(
         self, coin: str, oid: int | Cloid, *, fast: bool = False, expires_after: Expiry = _DEFAULT
     ) -> CancelResult:
-        """`await submit_cancel(...)`. An order that had already ended is a result, with `canceled` False."""
+        """`await submit_cancel(...)`. An order that is not found is a result, with `canceled` False.
+
+        It had ended, or it is still on its way: `may_be_live` of the result says whether the latter is possible.
+        """
         result: CancelResult = await self.submit_cancel(coin, oid, fast=fast, expires_after=expires_after)
         return result
 
@@ -510,8 +515,15 @@ class Trader:
         return await self.place(self._market_order(coin, side, sz, slippage, reduce_only=False), **options)
 
     async def close(self, coin: str, slippage: float = 0.05, **options: Any) -> Ack | None:
-        """Close the position in `coin` by a reduce-only order as `market` sends it. None when there is none."""
+        """Close the position in `coin` by a reduce-only order as `market` sends it. None when there is none.
+
+        The positions of a dex that was not looked at yet are asked for first: QueryFailed or LinkDown, if that fails.
+        """
         name = self._instruments[coin].coin
+        dex = self._dex_of(name)
+        if not self._table.knows_positions(dex):
+            self._add_dex(dex)
+            await self.reconcile()
         position = self._table.positions.get(name)
         if position is None:
             return None
@@ -905,7 +917,7 @@ class Trader:
         ticket = self._tickets[signed.nonce] = Ticket(self, flight, prepared.single)
         for item in prepared.items:
             if item.coin:
-                self._dexs.setdefault(self._dex_of(item.coin))
+                self._add_dex(self._dex_of(item.coin))
         self._table.sent(flight)
         self._transmit(signed, flight, is_noop=False)
         return ticket
@@ -1046,6 +1058,11 @@ class Trader:
                     self._tell(event)
         finally:
             self._dispatching = False
+        if self._table.to_compare:
+            reason, self._table.to_compare = self._table.to_compare, ""
+            self._dexs |= self._table.dexs
+            if self._connects:
+                self._compare_soon(reason)
         if self._to_reconcile or self._has_questions():
             self._work_to_do.set()
 
@@ -1093,13 +1110,20 @@ class Trader:
     # --- asking ---
 
     def _has_questions(self) -> bool:
-        return bool(self._table.questions()) or any(
+        return self._table.has_questions or any(
             flight.expires_after is not None or flight.nonce in self._burning for flight in self._table.doubts
         )
 
     def _compare_soon(self, reason: str) -> None:
         self._to_reconcile = reason
         self._hurry()
+
+    def _add_dex(self, dex: str) -> None:
+        """Look at its orders and positions from now on."""
+        if dex not in self._dexs:
+            self._dexs[dex] = None
+            if self._connects:  # else the first comparison is still to come
+                self._compare_soon("another dex")
 
     def _hurry(self) -> None:
         """There is a new doubt: do not wait for the end of a pause made for old ones."""
@@ -1146,14 +1170,8 @@ class Trader:
         for flight in self._table.flights:
             if self._burning.get(flight.nonce) is False and flight.closed_mark is None:
                 self._send_noop(flight)
-        now_ms = self._wire.time_ms()
-        if any(
-            flight.closed_mark is None
-            and flight.expires_after is not None
-            # our clock measures no more than the time since we signed: what counts is the venue's
-            and flight.expires_after < now_ms
-            for flight in self._table.doubts
-        ):
+        now_ms = self._wire.time_ms()  # it measures no more than the time since we signed: what counts is the venue's
+        if self._table.awaits_time(now_ms):
             status = await self._query("exchangeStatus")
             with _reading("exchangeStatus"):
                 self._table.venue_time(status["time"], int(self._config.expiry_margin_s * 1000))
@@ -1196,8 +1214,13 @@ class Trader:
             self._table.begin(states[next(iter(states))]["time"])
             agreed = [self._table.on_positions(dex, state) for dex, state in states.items()]
         spot = await self._query("spotClearinghouseState", user=self.account)
+        until_ms = None
+        if self._table.ledgers["spot"].time_ms is None:  # its time is somewhere between those of two other states
+            later = await self._query("clearinghouseState", user=self.account, **_dex(next(iter(states))))
+            with _reading("clearinghouseState"):
+                until_ms = later["time"]
         with _reading("spotClearinghouseState"):
-            agreed.append(self._table.on_balances(time_ms, spot))
+            agreed.append(self._table.on_balances(time_ms, spot, until_ms))
         if all(agreed):
             self._table.reconciled(reason)
             self._ready.set()
