@@ -69,6 +69,20 @@ def test_orders_go_out_over_the_link_and_their_answers_and_updates_come_back(tmp
     run(work())
 
 
+def test_nonces_and_expiries_are_made_of_the_clock_that_was_given(tmp_path: Path) -> None:
+    ahead_ms = 4_000_000_000_000
+
+    async def work() -> None:
+        settings = {"clock": lambda: ahead_ms, "expires_after_s": 7.0}
+        async with FakeVenue() as venue, connect(venue, tmp_path, settings=settings) as hl:
+            ticket = hl.trader.submit(ORDER)
+            await ticket
+            assert (ticket.nonce, ticket.expires_after) == (ahead_ms, ahead_ms + 7000)
+            assert venue.actions[0]["expiresAfter"] == ahead_ms + 7000
+
+    run(work())
+
+
 def test_without_a_live_link_an_action_goes_over_http(tmp_path: Path) -> None:
     async def work() -> None:
         async with FakeVenue() as venue:

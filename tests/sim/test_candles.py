@@ -41,7 +41,7 @@ def test_a_candle_is_what_its_trades_were() -> None:
         trade(minute + 9, "149"),
         trade(minute + 59_999, "150.5"),
     )
-    assert candles.last("1m") == {
+    assert candles.last("1m", minute + 59_999) == {
         "t": minute,
         "T": minute + 59_999,
         "s": "SOL",
@@ -57,7 +57,7 @@ def test_a_candle_is_what_its_trades_were() -> None:
 
 def test_there_is_no_candle_before_the_first_trade() -> None:
     candles = Candles(MARKET)
-    assert candles.last("1m") is None
+    assert candles.last("1m", START) is None
     assert candles.between("1m", 0, 1 << 60, START) == []
     candles.add([trade(START, "150")])
     assert [c["n"] for c in candles.between("1m", 0, START, START)] == [1]
@@ -100,7 +100,7 @@ def test_a_month_is_one_of_the_calendar() -> None:
 
 def test_a_week_is_whole_and_a_day_begins_at_midnight() -> None:
     candles = candles_of(trade(ms(2025, 6, 18, 13, 30), "150"))
-    day, week = candles.last("1d"), candles.last("1w")
+    day, week = (candles.last(span, ms(2025, 6, 18, 14)) for span in ("1d", "1w"))
     assert day is not None
     assert week is not None
     assert (day["t"], day["T"]) == (ms(2025, 6, 18), ms(2025, 6, 19) - 1)

@@ -617,15 +617,22 @@ def test_a_thousand_open_orders_leave_no_room_for_triggers_and_reduce_only() -> 
     assert last_status(raw) == "tooManyOpenOrdersRejected"
     assert raw.order(limit("A", 106_000, "0.01", reduce_only=True)) == [{"error": text}]
     assert classify(text) is classify_status("tooManyOpenOrdersRejected") is E.TOO_MANY_OPEN_ORDERS
-    assert "resting" in raw.order(limit("B", 50_000, "0.0002"))[0]
+    assert raw.order(limit("B", 50_000, "0.0002")) == [{"error": text}]
 
 
-def test_five_thousand_open_orders_are_the_most() -> None:
+def test_volume_makes_room_for_more_open_orders_up_to_five_thousand() -> None:
     venue = quiet_venue(debug=False)
     raw = Raw(venue, venue.account(usdc=10_000_000))
-    for _ in range(50):
+    account = venue.exchange.ledger.accounts[raw.party.address]
+    text = "Too many open orders asset=0"
+    for _ in range(10):
         raw.order(*[limit("B", 50_000, "0.0002")] * 100)
-    assert raw.order(limit("B", 50_000, "0.0002")) == [{"error": "Too many open orders asset=0"}]
+    for volume_usd, room in ((5_000_000, 1), (15_000_000, 2), (10**12, 3_997)):
+        account.volume = volume_usd * 10**6
+        for first in range(0, room, 100):
+            batch = min(100, room - first)
+            assert all("resting" in status for status in raw.order(*[limit("B", 50_000, "0.0002")] * batch))
+        assert raw.order(limit("B", 50_000, "0.0002")) == [{"error": text}]
 
 
 def test_schedule_cancel_waits_for_volume_and_five_seconds() -> None:

@@ -21,7 +21,7 @@ import websockets
 from sim.peer import GREETING, TIMEOUT_S, Hand, Peer, in_quiet_venue, in_venue, info, peer_of, post, settle, until
 from sim.raw import JsonObject, Raw, limit, quiet_venue, trigger
 
-import hlconn.sim.streams
+import hlconn.sim.info
 from hlconn import Cloid, Order, Tif, Tpsl, Trigger, action
 from hlconn.config import Network
 from hlconn.errors import ConfigError
@@ -593,7 +593,7 @@ def test_a_failure_of_ours_closes_that_client_with_1011_and_is_logged(
     def fail(*args: object) -> None:
         raise ZeroDivisionError("on purpose")
 
-    monkeypatch.setattr(hlconn.sim.streams, "answer", fail)
+    monkeypatch.setattr(hlconn.sim.info, "answer", fail)
 
     @in_venue()
     async def run(venue: Venue, peer: Peer) -> None:

@@ -762,6 +762,21 @@ def test_a_bug_in_what_proves_ends_the_session_instead_of_being_silent(tmp_path:
     run(work())
 
 
+def test_missed_fills_are_asked_for_since_the_last_look_whatever_came_meanwhile(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            looked_ms = desk.wire.venue_ms
+            await desk.wire.step(300)
+            desk.tell("userFills", {"user": USER, "fills": [fill(11, "1.0", 1, time=desk.wire.venue_ms)]})
+            desk.wire.info["userFillsByTime"] = lambda query: [
+                row for row in [fill(11, "2.0", 2, time=looked_ms + 1000)] if row["time"] >= query["startTime"]
+            ]
+            await desk.trader.reconcile()
+            assert sorted(each.tid for each in desk.trader.fills) == [1, 2]
+
+    run(work())
+
+
 def test_fills_of_somebody_else_are_not_ours(tmp_path: Path) -> None:
     async def work() -> None:
         async with Desk(tmp_path) as desk:

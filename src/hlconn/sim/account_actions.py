@@ -37,13 +37,18 @@ def _update_leverage(exchange: Exchange, account: Account, action: JsonObject) -
     position = account.positions.get(market.name)
     if position is not None and position.is_cross != is_cross:
         raise Refused("Cannot switch leverage type with open position.")
-    before = account.leverage.get(market.name)
+    before, (old, _) = account.leverage.get(market.name), exchange.ledger.leverage_of(account, market)
     account.leverage[market.name] = (leverage, is_cross)
-    if not account.is_house and exchange.ledger.free(account, market.dex) < 0:
+    enough = leverage >= old or exchange.ledger.free(account, market.dex) >= 0
+    if position is not None and not is_cross and leverage < old:
+        needed = -(-abs(position.szi) * exchange.marks[market.name] // leverage)
+        enough = enough and exchange.ledger.position_margin(account, position) >= needed
+    if not enough:
         account.leverage.pop(market.name)
         if before is not None:
             account.leverage[market.name] = before
-        raise Refused("Cross position does not have sufficient margin available to decrease leverage.")
+        kind = "Cross" if is_cross else "Isolated"
+        raise Refused(f"{kind} position does not have sufficient margin available to decrease leverage.")
     return ok()
 
 
@@ -87,6 +92,8 @@ def _agent_set_abstraction(exchange: Exchange, account: Account, action: JsonObj
 
 
 def _user_set_abstraction(exchange: Exchange, account: Account, action: JsonObject) -> JsonObject:
+    if action["user"].lower() != account.address:
+        account = _own(exchange, action["user"].lower(), account)
     account.abstraction = action["abstraction"]
     return ok()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from .signing import USER_SIGNED
 
-__all__ = ["Malformed", "Refused", "canonical", "ok", "read_envelope"]
+__all__ = ["TAKES_VAULT", "Malformed", "Refused", "canonical", "ok", "read_envelope"]
 
 JsonObject = dict[str, Any]
 Reader = Callable[[Any], Any]
@@ -186,8 +186,28 @@ _ACTIONS: dict[str, Reader] = {
     "approveAgent": _struct(agentAddress=_address, agentName_=_text, nonce=_uint),
     "approveBuilderFee": _struct(maxFeeRate=_text, builder=_address, nonce=_uint),
     "userDexAbstraction": _struct(user=_address, enabled=_bool, nonce=_uint),
-    "userSetAbstraction": _struct(user=_address, abstraction=_text, nonce=_uint),
+    "userSetAbstraction": _struct(
+        user=_address, abstraction=_one_of("disabled", "unifiedAccount", "portfolioMargin"), nonce=_uint
+    ),
 }  # fmt: skip
+
+
+#: What may be done for a vault or a sub-account. Source: exchange docs; of the last three, the official SDK.
+TAKES_VAULT = frozenset(
+    {
+        "order",
+        "cancel",
+        "cancelByCloid",
+        "modify",
+        "batchModify",
+        "scheduleCancel",
+        "updateLeverage",
+        "updateIsolatedMargin",
+        "noop",
+        "agentEnableDexAbstraction",
+        "agentSetAbstraction",
+    }
+)
 
 
 def canonical(action: object) -> JsonObject:
@@ -207,7 +227,10 @@ def canonical(action: object) -> JsonObject:
 
 
 def read_envelope(payload: object) -> tuple[JsonObject, int, object, str | None, int | None]:
-    """(action, nonce, signature, vaultAddress, expiresAfter) of a request body. Raises Malformed."""
+    """(action, nonce, signature, vaultAddress, expiresAfter) of a request body. Raises Malformed.
+
+    User-signed actions do not sign the last two, so for them they are nothing, whatever was sent.
+    """
     if type(payload) is not dict:
         raise Malformed("expected an object")
     vault, expires_after, signature = (payload.get(key) for key in ("vaultAddress", "expiresAfter", "signature"))
@@ -215,8 +238,11 @@ def read_envelope(payload: object) -> tuple[JsonObject, int, object, str | None,
         raise Malformed("expected an address")
     if type(signature) is not dict or {"r", "s", "v"} - signature.keys():
         raise Malformed("expected a signature")
+    action = canonical(payload.get("action"))
+    if action["type"] in USER_SIGNED:
+        return action, _uint(payload.get("nonce")), signature, None, None
     return (
-        canonical(payload.get("action")),
+        action,
         _uint(payload.get("nonce")),
         signature,
         # ccxt writes it without 0x.

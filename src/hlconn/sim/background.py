@@ -171,20 +171,16 @@ class _Coin:
         """One level: its size, and among how many orders it is divided."""
         lots = max(1, round(10 ** self.rng.gauss(3.7, 0.8) * self.lots_per_usd))
         orders = min(lots, 1 + int(self.rng.expovariate(0.5)))
-        px = key * side.sign * self.tick
-        made = []
-        for number in range(orders):
-            sz = lots // orders + (lots % orders if number == 0 else 0)
-            order = self.exchange.quote(self.rng.choice(self.makers), self.market, side.sign < 0, px, sz)
-            if order is not None:
-                made.append(order)
+        sizes = [lots // orders + (lots % orders if number == 0 else 0) for number in range(orders)]
+        makers = self.rng.choices(self.makers, k=orders)
+        made = self.exchange.quote(makers, self.market, side.sign < 0, key * side.sign * self.tick, sizes)
         if made:
             side.put(key, made)
 
     def drop(self, side: _Side, key: int) -> None:
-        for order in side.pop(key):
-            if order.rests:
-                self.exchange.unquote(order)
+        resting = [order for order in side.pop(key) if order.rests]
+        if resting:
+            self.exchange.unquote(*resting)
 
     def keep_depth(self, row: int, at_least: int) -> None:
         side = self.sides[row]

@@ -87,10 +87,9 @@ class Candles:
             kept.append(_Candle(start, end, first))
         return kept[-1]
 
-    def last(self, interval: str) -> dict[str, Any] | None:
-        """The newest candle as the venue writes it."""
-        kept = self._kept[interval]
-        return self._wire(interval, kept[-1]) if kept else None
+    def last(self, interval: str, now_ms: int) -> dict[str, Any] | None:
+        """The candle of now, as the venue writes it; None before the first trade."""
+        return self._wire(interval, self._current(interval, now_ms, None)) if self._kept[interval] else None
 
     def between(self, interval: str, start_ms: int, end_ms: int, now_ms: int) -> list[dict[str, Any]]:
         """Candles that are not over before `start_ms` and have begun by `end_ms`, oldest first."""

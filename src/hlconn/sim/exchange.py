@@ -7,15 +7,16 @@ Time is what the caller says (`now_ms`, the venue's). Everything happens inside 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from . import account_actions
-from .actions import JsonObject, Refused, ok
+from .actions import TAKES_VAULT, JsonObject, Refused, ok
 from .ledger import Account, Agent, Fees, Fill, Ledger
 from .markets import PERP_DECIMALS, Market, Token, read_decimal
 from .matching import Book
@@ -28,6 +29,7 @@ _DAY_MS = 86_400_000
 _MIN_CANCEL_DELAY_MS = 5_000
 _CANCELS_PER_DAY = 10
 _OPEN_ORDERS, _MOST_OPEN_ORDERS = 1000, 5000
+_VOLUME_OF_AN_ORDER = 5_000_000 * 10**PERP_DECIMALS
 _MIN_NOTIONAL = 10
 _TID_BITS = 50
 _AGENT_DAYS = 180
@@ -178,8 +180,19 @@ class Exchange:
         if self.history_blocks is not None:
             self._forget()
         if self.debug:
+            self._check_sides()
             self.check()
         return self.block
+
+    def _check_sides(self) -> None:
+        """Raise AssertionError when one who traded in this block was not told so, or was told otherwise."""
+        told = {(fill.tid, fill.is_buy): fill for made in self.new_fills.values() for fill, _ in made}
+        for trade in itertools.chain.from_iterable(self.block.trades.values()):
+            for address, is_buy in ((trade.buyer, True), (trade.seller, False)):
+                fill = told.get((trade.tid, is_buy))
+                if not self.ledger.accounts[address].is_house:
+                    assert fill is not None, f"{address} was not told of {trade}"
+                    assert (fill.px, fill.sz) == (trade.px, trade.sz), f"{trade} is not {fill}"
 
     def _forget(self) -> None:
         assert self.history_blocks is not None
@@ -254,9 +267,11 @@ class Exchange:
                 raise Refused("Nonce mismatch.")
             spent.spend(nonce)
             if vault is not None:
-                master, account = account, self._vault(account, vault)
-                master.requests += 1
-            account.requests += 1
+                if action["type"] not in TAKES_VAULT:
+                    raise Refused(f"Vault not registered: {vault}")
+                account = self._vault(account, vault)
+            # A batch of n counts as n. Source: exchange docs, "Rate limits and user limits", address-based limits.
+            account.requests += max(1, *(len(action.get(key, ())) for key in ("orders", "cancels", "modifies")))
             self.new_hash()
             self.touched[account] = None
             return self._handlers[action["type"]](account, action)
@@ -276,15 +291,16 @@ class Exchange:
                 signer = l1_signer(action, nonce, vault, expires_after, signature, self.rules.mainnet)
         except BadSignature:
             raise Refused("Unable to recover signer.") from None
+        # An agent stays one, whatever somebody sends to its address.
+        master = self.agents.get(signer)
+        if master is not None and not own and not self._expired(master.agents[signer]):
+            return signer, master
         account = self.ledger.accounts.get(signer)
-        if account is not None and account.kind == "user":
+        if account is not None and account.kind == "user" and master is None:
             return signer, account
         if own:
             raise Refused(f"Must deposit before performing actions. User: {signer}")
-        master = self.agents.get(signer)
-        if master is None or self._expired(master.agents[signer]):
-            raise Refused(f"User or API Wallet {signer} does not exist.")
-        return signer, master
+        raise Refused(f"User or API Wallet {signer} does not exist.")
 
     def _expired(self, agent: Agent) -> bool:
         return agent.valid_until_ms is not None and agent.valid_until_ms <= self.now_ms
@@ -435,8 +451,9 @@ class Exchange:
         if small and order.sz and not (order.reduce_only and abs(has) * order.px < _MIN_NOTIONAL * 10**market.decimals):
             least = "10 USDC" if market.is_spot else "$10"
             raise _OrderRefused(f"Order must have minimum value of {least}.", "minTradeNtlRejected")
-        most = _OPEN_ORDERS if order.reduce_only or order.trigger is not None else _MOST_OPEN_ORDERS
-        if len(account.orders) >= most:
+        # Source: exchange docs, "Rate limits and user limits", open orders.
+        most = min(_MOST_OPEN_ORDERS, _OPEN_ORDERS + account.volume // _VOLUME_OF_AN_ORDER)
+        if len(account.orders) >= (_OPEN_ORDERS if order.reduce_only or order.trigger is not None else most):
             raise _OrderRefused("Too many open orders", "tooManyOpenOrdersRejected")
         if order.trigger is not None:
             mark = self.marks[market.name]
@@ -457,7 +474,7 @@ class Exchange:
         if market.is_spot:
             if not self.ledger.can_pay(account, market, order.is_buy, order.px, order.sz):
                 raise _OrderRefused("Insufficient spot balance", "insufficientSpotBalanceRejected")
-        elif not order.reduce_only and not self.ledger.can_open(account, market, order.is_buy, order.sz):
+        elif not order.reduce_only and not self.ledger.can_open(account, market, order.is_buy, order.px, order.sz):
             raise _OrderRefused("Insufficient margin to place order.", "perpMarginRejected")
 
     def _trade(self, order: Order) -> JsonObject:
@@ -620,6 +637,8 @@ class Exchange:
         return order if asset is None or order.market.asset == asset else None
 
     def _cancel(self, account: Account, cancels: list[tuple[int, int | str]], fast: bool) -> JsonObject:
+        if not cancels:
+            return ok({"statuses": [{"error": "Orders are empty."}]}, "cancel")
         self._check_assets(asset for asset, _ in cancels)
         statuses: list[Any] = []
         for asset, key in cancels:
@@ -637,13 +656,9 @@ class Exchange:
     def _cancel_by_cloid(self, account: Account, action: JsonObject) -> JsonObject:
         return self._cancel(account, [(c["asset"], c["cloid"]) for c in action["cancels"]], "f" in action)
 
-    def _modify(self, account: Account, key: int | str, wire: JsonObject, always: bool) -> JsonObject:
+    def _modify(self, account: Account, key: int | str, new: Order, always: bool) -> JsonObject:
         """Cancel one order and place another. Raises _OrderRefused, with a status when the old order is gone."""
         old = self._find(account, None, key)
-        try:
-            new = self._read_order(account, wire, None)
-        except _Batch as refused:
-            raise _OrderRefused(str(refused)) from None
         if not always:
             if old is None or old.trigger is not None:
                 raise _OrderRefused(CANNOT_MODIFY)
@@ -668,19 +683,29 @@ class Exchange:
     def _plain_modify(self, account: Account, action: JsonObject) -> JsonObject:
         self._check_assets([action["order"]["a"]])
         try:
-            entry = self._modify(account, action["oid"], action["order"], "a" in action)
+            new = self._read_order(account, action["order"], None)
+            entry = self._modify(account, action["oid"], new, "a" in action)
         except _OrderRefused as refused:
             raise Refused(refused.text) from None
+        except _Batch as refused:
+            raise Refused(str(refused)) from None
         if "error" in entry:
             raise Refused(entry["error"])
         return ok()
 
     def _batch_modify(self, account: Account, action: JsonObject) -> JsonObject:
         statuses: list[JsonObject] = []
-        self._check_assets(item["order"]["a"] for item in action["modifies"])
-        for item in action["modifies"]:
+        modifies = action["modifies"]
+        try:
+            if not modifies:
+                raise _Batch("Orders are empty.")
+            self._check_assets(item["order"]["a"] for item in modifies)
+            orders = [self._read_order(account, item["order"], None) for item in modifies]
+        except _Batch as refused:
+            return ok({"statuses": [{"error": str(refused)}]}, "order")
+        for item, new in zip(modifies, orders, strict=True):
             try:
-                statuses.append(self._modify(account, item["oid"], item["order"], "a" in action))
+                statuses.append(self._modify(account, item["oid"], new, "a" in action))
             except _OrderRefused as refused:
                 statuses.append({"error": refused.text})
         return ok({"statuses": statuses}, "order")
@@ -749,20 +774,26 @@ class Exchange:
 
     # The venue's own traders, and a test's hand.
 
-    def quote(self, account: Account, market: Market, is_buy: bool, px: int, sz: int) -> Order | None:
-        """Rest a post-only order of the house; None where it would trade."""
+    def quote(
+        self, accounts: Sequence[Account], market: Market, is_buy: bool, px: int, sizes: Sequence[int]
+    ) -> list[Order]:
+        """Rest post-only orders of the house at one price; none where they would trade."""
         book = self.books[market.name]
         if book.would_match(is_buy, px):
-            return None
-        self._oid += 1
-        order = Order(self._oid, account, market, is_buy, px, sz, "Alo", False, None, self.now_ms, sz, rests=True)
-        book.insert(order)
-        return order
+            return []
+        orders = []
+        for account, sz in zip(accounts, sizes, strict=True):
+            self._oid += 1
+            made = Order(self._oid, account, market, is_buy, px, sz, "Alo", False, None, self.now_ms, sz, rests=True)
+            orders.append(made)
+        book.insert(*orders)
+        return orders
 
-    def unquote(self, order: Order) -> None:
-        """Take a resting order of the house back."""
-        self.books[order.market.name].remove(order)
-        order.status, order.rests = "canceled", False
+    def unquote(self, *orders: Order) -> None:
+        """Take resting orders of the house, of one side and price, back."""
+        self.books[orders[0].market.name].remove(*orders)
+        for order in orders:
+            order.status, order.rests = "canceled", False
 
     def take(self, account: Account, market: Market, is_buy: bool, px: int, sz: int) -> int:
         """Trade up to `sz` lots at `px` or better, at once; returns how many were traded."""

@@ -111,7 +111,7 @@ class Faults:
 
     def add(self, fault: Fault, now_ms: float) -> None:
         """Know a fault from now on, and arm it unless it is timed: those strike when the venue says."""
-        self._known.append(fault)
+        self._known = [known for known in self._known if not known.is_spent] + [fault]
         if not fault.is_timed:
             until_ms = float("inf") if fault.until_ms is None else now_ms + fault.until_ms
             self._armed.setdefault(fault.kind, []).append((fault, now_ms + fault.after_ms, until_ms))

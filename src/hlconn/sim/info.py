@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -67,7 +68,7 @@ def _uint(request: JsonObject, key: str, default: int | None = None) -> int:
 
 
 def _dex(exchange: Exchange, request: JsonObject) -> str:
-    dex = request.get("dex") or ""
+    dex = "" if request.get("dex") is None else request["dex"]
     if not isinstance(dex, str):
         raise Malformed("dex is not a string")
     if dex not in markets.dexs(exchange.markets):
@@ -162,7 +163,7 @@ def _candle_snapshot(exchange: Exchange, candles: dict[str, Candles], request: J
     coin, interval = _coin(inner), inner.get("interval")
     now_ms = exchange.block.time_ms
     start_ms, end_ms = _uint(inner, "startTime"), _uint(inner, "endTime", now_ms)
-    if interval not in INTERVALS:
+    if not isinstance(interval, str) or interval not in INTERVALS:
         raise Malformed("no such interval")
     if coin not in exchange.markets:
         raise InfoRefused(HTTPStatus.INTERNAL_SERVER_ERROR, None)
@@ -197,9 +198,9 @@ def _known(order: Order) -> JsonObject:
 
 def _order_status(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
     account, key = _account(exchange, request), request.get("oid")
-    if isinstance(key, str):
+    if isinstance(key, str) and re.fullmatch("0x[0-9a-fA-F]{32}", key, re.ASCII):
         order = exchange.cloids.get((account.address, key.lower()))
-    elif type(key) is int:
+    elif type(key) is int and key >= 0:
         order = exchange.orders.get(key)
     else:
         raise Malformed("oid is neither a number nor a cloid")
@@ -224,8 +225,15 @@ def aggregated_fills(fills: Iterable[Fill]) -> list[Fill]:
     return list(joined.values())
 
 
+def _flag(request: JsonObject, key: str) -> bool:
+    value = request.get(key)
+    if not isinstance(value, bool | None):
+        raise Malformed(f"{key} is not a boolean")
+    return bool(value)
+
+
 def _wires(request: JsonObject, fills: Iterable[Fill]) -> list[JsonObject]:
-    return [fill.wire() for fill in (aggregated_fills(fills) if request.get("aggregateByTime") else fills)]
+    return [fill.wire() for fill in (aggregated_fills(fills) if _flag(request, "aggregateByTime") else fills)]
 
 
 def _user_fills(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
@@ -235,7 +243,7 @@ def _user_fills(exchange: Exchange, candles: dict[str, Candles], request: JsonOb
 def _user_fills_by_time(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
     start_ms, end_ms = _uint(request, "startTime"), _uint(request, "endTime", 1 << 63)
     found = [fill for fill in _account(exchange, request).fills if start_ms <= fill.time_ms <= end_ms]
-    if request.get("reversed"):
+    if _flag(request, "reversed"):
         return _wires(request, found[-_MOST_FILLS:])[::-1]
     return _wires(request, found[:_MOST_FILLS])
 
@@ -284,10 +292,12 @@ def _user_fees(exchange: Exchange, candles: dict[str, Candles], request: JsonObj
 
 def _user_role(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
     address = _account(exchange, request).address
+    master = exchange.agents.get(address)
+    if master is not None:
+        return {"role": "agent", "data": {"user": master.address}}
     account = exchange.ledger.accounts.get(address)
     if account is None:
-        master = exchange.agents.get(address)
-        return {"role": "agent", "data": {"user": master.address}} if master is not None else {"role": "missing"}
+        return {"role": "missing"}
     if account.kind == "subAccount":
         return {"role": "subAccount", "data": {"master": account.master}}
     return {"role": account.kind}
@@ -303,8 +313,8 @@ def _extra_agents(exchange: Exchange, candles: dict[str, Candles], request: Json
 
 def _max_builder_fee(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
     builder = request.get("builder")
-    if not isinstance(builder, str):
-        raise Malformed("no builder")
+    if not isinstance(builder, str) or not re.fullmatch("0x[0-9a-fA-F]{40}", builder, re.ASCII):
+        raise Malformed("builder is not an address")
     return _account(exchange, request).builders.get(builder.lower(), 0)
 
 

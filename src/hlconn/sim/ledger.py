@@ -227,22 +227,30 @@ class Ledger:
             return position.raw_usd + ntl
         return -(-abs(ntl) // self.leverage_of(account, position.market)[0])
 
+    def loss(self, market: Market, is_buy: bool, px: int, sz: int) -> int:
+        """What buying or selling at this price loses at once, the mark price being what it is."""
+        mark = self.marks[market.name]
+        return sz * max(0, px - mark if is_buy else mark - px)
+
     def bound(self, account: Account, dex: str) -> int:
-        """Margin of everything cross: positions and resting orders."""
-        coins = dict.fromkeys([*account.positions, *account.resting])
-        return sum(
-            self.margin(account, market) for c in coins if (market := self.markets[c]).dex == dex and not market.is_spot
+        """Of the cross part: margin of positions and resting orders, and what the latter would lose when filled."""
+        coins = [self.markets[coin] for coin in dict.fromkeys([*account.positions, *account.resting])]
+        margin = sum(self.margin(account, market) for market in coins if market.dex == dex and not market.is_spot)
+        return margin + sum(
+            self.loss(order.market, order.is_buy, order.px, order.sz)
+            for order in account.orders.values()
+            if order.market.dex == dex and not (order.market.is_spot or order.reduce_only or order.waits)
         )
 
     def free(self, account: Account, dex: str) -> int:
         return self.value(account, dex) - self.bound(account, dex)
 
-    def can_open(self, account: Account, market: Market, is_buy: bool, sz: int) -> bool:
-        """Whether `sz` lots more on this side have their margin; what reduces a position needs none."""
+    def can_open(self, account: Account, market: Market, is_buy: bool, px: int, sz: int) -> bool:
+        """Whether `sz` lots more on this side, at `px`, have their margin; what reduces a position needs none."""
         if account.is_house:
             return True
         before, after = self.margin(account, market), self.margin(account, market, *((sz, 0) if is_buy else (0, sz)))
-        return after <= before or self.free(account, market.dex) >= after - before
+        return after <= before or self.free(account, market.dex) >= after - before + self.loss(market, is_buy, px, sz)
 
     # Spot.
 

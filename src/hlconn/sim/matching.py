@@ -5,7 +5,7 @@ Pure: no account, no clock. What an order may do besides its price is asked of t
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections.abc import Callable
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -46,36 +46,39 @@ R = TypeVar("R", bound=Resting)
 class _Queue(Generic[R]):
     """The orders of one price, oldest first, and their sum."""
 
-    __slots__ = ("level", "orders", "sz")
+    __slots__ = ("orders", "sz")
 
     def __init__(self) -> None:
         self.orders: dict[int, R] = {}
         self.sz = 0
-        self.level: Level | None = None  # made at the next look, kept until the next change
 
 
 class _Side(Generic[R]):
-    """Keys are prices, negated for bids: the lowest key is the best price on both sides."""
+    """Keys are prices, negated for bids: the lowest key is the best price on both sides.
 
-    __slots__ = ("keys", "queues", "sign")
+    levels: one for each key, always current, so that a whole side is frozen by one copy.
+    """
+
+    __slots__ = ("keys", "levels", "queues", "sign")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
         self.keys: list[int] = []
+        self.levels: list[Level] = []
         self.queues: dict[int, _Queue[R]] = {}
 
-    def drop(self, key: int) -> None:
-        del self.queues[key]
-        del self.keys[bisect_left(self.keys, key)]
-
-    def levels(self) -> tuple[Level, ...]:
-        queues = self.queues
-        return tuple([queues[key].level or self._level(key) for key in self.keys])
-
-    def _level(self, key: int) -> Level:
-        queue = self.queues[key]
-        queue.level = Level(key * self.sign, queue.sz, len(queue.orders))
-        return queue.level
+    def changed(self, key: int, queue: _Queue[R]) -> None:
+        """The queue of this price got its first order, another size, or lost its last order."""
+        at = bisect_left(self.keys, key)
+        if not queue.orders:
+            del self.queues[key], self.keys[at], self.levels[at]
+            return
+        level = Level(key * self.sign, queue.sz, len(queue.orders))
+        if at < len(self.keys) and self.keys[at] == key:
+            self.levels[at] = level
+        else:
+            self.keys.insert(at, key)
+            self.levels.insert(at, level)
 
 
 class Book(Generic[R]):
@@ -89,40 +92,45 @@ class Book(Generic[R]):
         self.version = 0
         self._frozen, self._frozen_version = HiddenBook((), ()), 0
 
-    def insert(self, order: R) -> None:
-        """Rest behind everything else at its price. Whether it crosses is the caller's question: `would_match`."""
-        side = self._sides[not order.is_buy]
-        key = order.px * side.sign
+    def insert(self, *orders: R) -> None:
+        """Rest orders of one side and price behind everything else there.
+
+        Whether they cross is the caller's question: `would_match`.
+        """
+        side = self._sides[not orders[0].is_buy]
+        key = orders[0].px * side.sign
         queue = side.queues.get(key)
         if queue is None:
             queue = side.queues[key] = _Queue()
-            insort(side.keys, key)
-        queue.orders[order.oid] = order
-        queue.sz += order.sz
-        queue.level = None
-        self.orders[order.oid] = order
+        for order in orders:
+            queue.orders[order.oid] = self.orders[order.oid] = order
+            queue.sz += order.sz
+        side.changed(key, queue)
         self.version += 1
 
-    def remove(self, order: R) -> None:
-        """Take a resting order off, with all that is left of it."""
-        self._shrink(order, order.sz, gone=True)
+    def remove(self, *orders: R) -> None:
+        """Take resting orders of one side and price off, with all that is left of them."""
+        side = self._sides[not orders[0].is_buy]
+        key = orders[0].px * side.sign
+        queue = side.queues[key]
+        for order in orders:
+            del queue.orders[order.oid], self.orders[order.oid]
+            queue.sz -= order.sz
+        side.changed(key, queue)
+        self.version += 1
 
     def reduce(self, order: R, by: int) -> None:
         """Take `by` off a resting order, which keeps its place; one with nothing left is removed."""
-        self._shrink(order, by, gone=by == order.sz)
+        if by == order.sz:
+            self.remove(order)
+        else:
+            side = self._sides[not order.is_buy]
+            key = order.px * side.sign
+            queue = side.queues[key]
+            queue.sz -= by
+            side.changed(key, queue)
+            self.version += 1
         order.sz -= by
-
-    def _shrink(self, order: R, by: int, *, gone: bool) -> None:
-        side = self._sides[not order.is_buy]
-        key = order.px * side.sign
-        queue = side.queues[key]
-        queue.sz -= by
-        queue.level = None
-        self.version += 1
-        if gone:
-            del queue.orders[order.oid], self.orders[order.oid]
-            if not queue.orders:
-                side.drop(key)
 
     def best(self, is_buy: bool) -> R | None:
         """The first order of the side of bids, or of asks."""
@@ -162,5 +170,5 @@ class Book(Generic[R]):
         """Every level; the same object while nothing changed. May be kept, and read from any thread."""
         if self._frozen_version != self.version:
             bids, asks = self._sides
-            self._frozen, self._frozen_version = HiddenBook(bids.levels(), asks.levels()), self.version
+            self._frozen, self._frozen_version = HiddenBook(tuple(bids.levels), tuple(asks.levels)), self.version
         return self._frozen

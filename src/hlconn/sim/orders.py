@@ -47,6 +47,11 @@ class Order:
     rests: bool = False  # on the book, or waiting for its trigger or parent
 
     @property
+    def waits(self) -> bool:
+        """For its trigger or its parent: it is not on the book."""
+        return self.trigger is not None and self.status != "triggered"
+
+    @property
     def is_open(self) -> bool:
         return self.status in ("open", "triggered")
 

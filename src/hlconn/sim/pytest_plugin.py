@@ -14,6 +14,7 @@ It runs in a thread of its own, so that blocking and asyncio tests can use it al
 from __future__ import annotations
 
 import asyncio
+import inspect
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -22,7 +23,9 @@ from typing import Any, Self
 
 import pytest
 
-from .venue import Venue, serve
+from .faults import Faults
+from .streams import Pipe
+from .venue import History, Venue, serve
 
 __all__ = ["VenueThread", "venue"]
 
@@ -76,20 +79,29 @@ class VenueThread:
 class _Elsewhere:
     """Something whose methods are to be called on another thread's loop."""
 
+    __slots__ = ("_loop", "_target")
+
     def __init__(self, target: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._target, self._loop = target, loop
 
     @classmethod
     def of(cls, value: Any, loop: asyncio.AbstractEventLoop) -> Any:
-        is_ours = callable(value) or type(value).__module__.startswith("hlconn.sim.venue")
-        return cls(value, loop) if is_ours else value
+        return cls(value, loop) if callable(value) or isinstance(value, (Faults, History, Pipe)) else value
 
     def __getattr__(self, name: str) -> Any:
         return self.of(getattr(self._target, name), self._loop)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A pipe's callbacks: they are called in the venue's thread."""
+        if name in self.__slots__:
+            super().__setattr__(name, value)
+        else:
+            setattr(self._target, name, value)
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         async def call() -> Any:
-            return self._target(*args, **kwargs)
+            made = self._target(*args, **kwargs)
+            return self.of(await made if inspect.isawaitable(made) else made, self._loop)
 
         return asyncio.run_coroutine_threadsafe(call(), self._loop).result(_TIMEOUT_S)
 

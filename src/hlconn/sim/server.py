@@ -25,6 +25,8 @@ _MAX_REQUEST_BYTES = 1 << 20
 _CUT_REASON = b"Expired"
 # How long a client may take to answer our close frame before its socket is cut.
 _CLOSE_TIMEOUT_S = 1.0
+# For aiohttp to end its handlers, which all know that we stop. (It takes 0 for no limit.)
+_STOP_TIMEOUT_S = 0.05
 
 
 def _head(opcode: int, size: int) -> bytes:
@@ -97,9 +99,8 @@ class _Socket:
                 transport.write(_head(1, 2 * len(half)) + half)
                 transport.close()
             case "bad_frame":
-                transport.write(
-                    b"\xff\xff" + b"\0" * 14
-                )  # reserved bits and opcode, and a mask that servers never send
+                # reserved bits and opcode, and a mask that servers never send
+                transport.write(b"\xff\xff" + b"\0" * 14)
 
 
 class Server:
@@ -109,13 +110,16 @@ class Server:
         self._host, self._address, self.port, self._tls = host, address, port, tls
         self._runner: web.ServerRunner | None = None
         self._sockets: set[asyncio.Transport] = set()
+        self._waiting: set[asyncio.Future[Answer | None]] = set()
 
     @property
     def is_running(self) -> bool:
         return self._runner is not None
 
     async def start(self) -> None:
-        runner = web.ServerRunner(web.Server(self._handle, access_log=None), shutdown_timeout=0.0)
+        # What a request still sends after its answer is of no interest.
+        server = web.Server(self._handle, access_log=None, lingering_time=0.0)
+        runner = web.ServerRunner(server, shutdown_timeout=_STOP_TIMEOUT_S)
         await runner.setup()
         try:
             # One family: with port 0 every address of the host would get a port of its own.
@@ -138,6 +142,9 @@ class Server:
         if runner is not None:
             for transport in list(self._sockets):
                 transport.abort()
+            for answered in list(self._waiting):  # nobody answers them any more
+                if not answered.done():
+                    answered.set_result(None)
             await runner.cleanup()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -147,9 +154,14 @@ class Server:
             return _text(HTTPStatus.NOT_FOUND, "")
         if request.method != "POST":
             return _text(HTTPStatus.METHOD_NOT_ALLOWED, "")
-        body = await request.content.read(_MAX_REQUEST_BYTES + 1)
-        while len(body) <= _MAX_REQUEST_BYTES and not request.content.at_eof():
-            body += await request.content.read(_MAX_REQUEST_BYTES + 1 - len(body))
+        try:
+            body = await request.content.read(_MAX_REQUEST_BYTES + 1)
+            while len(body) <= _MAX_REQUEST_BYTES and not request.content.at_eof():
+                body += await request.content.read(_MAX_REQUEST_BYTES + 1 - len(body))
+        except web.RequestPayloadError:  # a Content-Encoding that the body does not have
+            response = _text(HTTPStatus.BAD_REQUEST, "Failed to buffer the request body")
+            response.force_close()
+            return response
         if len(body) > _MAX_REQUEST_BYTES:
             response = _text(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "")
             response.force_close()
@@ -169,7 +181,11 @@ class Server:
                 answered.set_result(answer)
 
         self._host.request(request.path, payload, reply)
-        answer = await answered
+        self._waiting.add(answered)
+        try:
+            answer = await answered
+        finally:
+            self._waiting.discard(answered)
         if answer is None:  # never: what a client sees of that is a connection that ends
             if request.transport is not None:
                 request.transport.abort()

@@ -15,7 +15,7 @@ from .actions import Malformed
 from .candles import Candles
 from .exchange import Exchange
 from .faults import Fault, Faults
-from .info import InfoRefused, aggregated_fills, answer
+from .info import aggregated_fills
 from .ledger import Account, Fill
 from .orders import Block
 from .wire import Topic
@@ -28,6 +28,7 @@ _FAST_MS = 500
 _GREETING = b"Websocket connection established."
 #: A message that waits for the next one to overtake it does not wait longer.
 _REORDER_MS = 500
+_HALF_OPEN_MS = 600_000
 _SNAPSHOT_FILLS = 2_000
 
 Answer = tuple[int, Any]
@@ -71,10 +72,13 @@ class Host(Protocol):
     faults: Faults
     stats: Stats
     encode: wire.Encoder
+    idle_close_ms: float | None
 
     def now_ms(self) -> float: ...
     def after(self, ms: float, callback: Callable[[], object]) -> None: ...
     def submit(self, payload: object, reply: Callable[[Answer | None], object]) -> None: ...
+    def request(self, path: str, payload: object, reply: Callable[[Answer | None], object]) -> None: ...
+    def forced(self, kind: str) -> Answer | None: ...
 
 
 class Session:
@@ -88,8 +92,22 @@ class Session:
         self.is_open = True
         host.stats.connections += 1
         streams.sessions[self] = None
+        self._wrote_ms = host.now_ms()
         if greeting:
             self._write(_GREETING)
+        if host.idle_close_ms is not None:
+            host.after(host.idle_close_ms, self._close_when_idle)
+
+    def _close_when_idle(self) -> None:
+        """Source: exchange docs, "Timeouts and heartbeats": who was sent nothing for so long is cut."""
+        idle_ms = self._host.idle_close_ms
+        if not self.is_open or self._deaf or idle_ms is None:
+            return
+        left_ms = self._wrote_ms + idle_ms - self._host.now_ms()
+        if left_ms <= 0:
+            self.end(1000)
+        else:
+            self._host.after(left_ms, self._close_when_idle)
 
     # From the client.
 
@@ -130,7 +148,11 @@ class Session:
         try:
             topic, echo = wire.parse_subscription(sent, exchange.markets, markets.dexs(exchange.markets))
         except wire.InvalidSubscription:
-            self._error(f"Invalid subscription {orjson.dumps(sent).decode()}")
+            try:
+                echoed = orjson.dumps(sent).decode()
+            except TypeError:  # nested more deeply than orjson writes
+                raise Malformed("nested too deeply") from None
+            self._error(f"Invalid subscription {echoed}")
             return
         subscribed = self._streams.has(self, topic)
         if subscribed == (method == "subscribe"):
@@ -156,22 +178,23 @@ class Session:
             raise Malformed("a post is info or action, with a payload")
         host = self._host
         host.stats.posts += 1
-        if kind == "action":
-            host.submit(payload, lambda answer: self._answer_post(post_id, answer))
-            return
-        response: wire.JsonObject
-        try:
-            data = answer(host.exchange, host.candles, payload)
-            response = {"type": "info", "payload": {"type": payload["type"], "data": data}}
-        except InfoRefused as refused:
-            response = {"type": "error", "payload": f"{refused.status.value} {refused.text or refused.status.phrase}"}
-        self.send("post", host.encode("post", {"id": post_id, "response": response}))
+        if (forced := host.forced("error")) is not None:
+            self._error(forced[1].replace("{id}", str(post_id)))
+        elif kind == "action":
+            host.submit(payload, lambda answer: self._answer_post(post_id, None, answer))
+        else:
+            host.request("/info", payload, lambda answer: self._answer_post(post_id, payload.get("type"), answer))
 
-    def _answer_post(self, post_id: int, answer: Answer | None) -> None:
+    def _answer_post(self, post_id: int, info_type: object, answer: Answer | None) -> None:
+        """Answer an action, or with its type an info request."""
         if answer is None:
             return
         status, body = answer
+        if isinstance(body, bytes):  # of a fault of HTTP: there are no empty bodies here
+            body = None
         response: wire.JsonObject = {"type": "action", "payload": body}
+        if info_type is not None:
+            response = {"type": "info", "payload": {"type": info_type, "data": body}}
         if status != HTTPStatus.OK:
             response = {"type": "error", "payload": f"{status} {body or HTTPStatus(status).phrase}"}
         message = self._host.encode("post", {"id": post_id, "response": response})
@@ -217,6 +240,7 @@ class Session:
             self._queue.append(message)
             return
         stats = self._host.stats
+        self._wrote_ms = self._host.now_ms()
         stats.messages_sent += 1
         stats.bytes_sent += len(message)
         self._transport.send(message)
@@ -241,6 +265,8 @@ class Session:
                 self._deaf = True
                 self._streams.leave(self)
                 self._transport.fail(fault)
+                # Even a peer that is gone gives up some day: nothing is held for ever.
+                self._host.after(_HALF_OPEN_MS, lambda: self._transport.end(None))
             case "bad_frame":
                 self._transport.fail(fault)
             case "stall":
@@ -328,9 +354,10 @@ class Streams:
     def __init__(self, host: Host) -> None:
         self._host = host
         self.sessions: dict[Session, None] = {}
-        #: The block time of the last message each subscriber got, None for one that gets nothing on purpose.
+        #: When each subscriber got its last message, None for one that gets nothing on purpose.
         self._topics: dict[Topic, dict[Session, int | None]] = {}
         self._by_kind: dict[tuple[str, str], dict[Topic, None]] = {}  # by type, and by coin or user
+        self._told: dict[Topic, object] = {}  # of topics that repeat nothing
 
     def has(self, session: Session, topic: Topic) -> bool:
         return session in self._topics.get(topic, ())
@@ -338,7 +365,7 @@ class Streams:
     def add(self, session: Session, topic: Topic, *, silent: bool) -> None:
         """Subscribe, and send the current state or the replay."""
         self._by_kind.setdefault((topic.type, topic.coin or topic.user), {})[topic] = None
-        self._topics.setdefault(topic, {})[session] = None if silent else self._host.exchange.block.time_ms
+        self._topics.setdefault(topic, {})[session] = None if silent else int(self._host.now_ms())
         data = None if silent else self._first(topic)
         if data is not None:
             session.send(_channel(self._host.exchange, topic), self._encoded(topic, data))
@@ -347,6 +374,7 @@ class Streams:
         del self._topics[topic][session]
         if not self._topics[topic]:
             del self._topics[topic]
+            self._told.pop(topic, None)
             kind = (topic.type, topic.coin or topic.user)
             del self._by_kind[kind][topic]
             if not self._by_kind[kind]:
@@ -360,17 +388,24 @@ class Streams:
     def _encoded(self, topic: Topic, data: object) -> bytes:
         return self._host.encode(_channel(self._host.exchange, topic), data)
 
-    def _push(self, topic: Topic, data: object, time_ms: int, period_ms: int = 0) -> None:
-        """Encode once, send to all whose last message is old enough."""
+    def _push(self, topic: Topic, data: object, period_ms: int = 0, *, if_new: bool = False) -> None:
+        """Encode once, send to all whose last message is old enough. if_new: not what was sent last."""
         message: bytes | None = None
         channel = _channel(self._host.exchange, topic)
+        # Not the block's time: that hardly moves after the venue's clock was put back.
+        now_ms = int(self._host.now_ms())
         members = self._topics[topic]
         for session, last_ms in list(members.items()):
-            if last_ms is None or time_ms - last_ms < period_ms or session not in members:
+            if last_ms is None or now_ms - last_ms < period_ms or session not in members:
                 continue
             if message is None:
-                message = self._encoded(topic, data() if callable(data) else data)
-            members[session] = time_ms
+                value = data() if callable(data) else data
+                if if_new and self._told.get(topic) == value:
+                    return
+                if if_new:
+                    self._told[topic] = value
+                message = self._encoded(topic, value)
+            members[session] = now_ms
             session.send(channel, message)
 
     # What a topic says now.
@@ -392,7 +427,7 @@ class Streams:
                 assert market is not None
                 return wire.bbo(market, block.time_ms, block.books[topic.coin])
             case "candle":
-                return self._host.candles[topic.coin].last(topic.interval)
+                return self._host.candles[topic.coin].last(topic.interval, block.time_ms)
             case "activeAssetCtx":
                 assert market is not None
                 return {"coin": topic.coin, "ctx": wire.asset_ctx(exchange, market)}
@@ -439,13 +474,15 @@ class Streams:
         for coin, made in block.trades.items():
             self._host.candles[coin].add(made)
             for topic in self._of("trades", coin):
-                self._push(topic, wire.trades(exchange.markets[coin], made), block.time_ms)
+                self._push(topic, wire.trades(exchange.markets[coin], made))
             self._news("candle", coin, block)
         for (kind, key), topics in list(self._by_kind.items()):
             if kind in _PERIODS_MS:
                 for topic in list(topics):
                     period_ms = _FAST_MS if topic.fast else _PERIODS_MS[kind]
-                    self._push(topic, lambda topic=topic: self._state(topic), block.time_ms, period_ms)
+                    self._push(
+                        topic, lambda topic=topic: self._state(topic), period_ms, if_new=kind == "activeAssetCtx"
+                    )
             elif kind == "clearinghouseState" and block.marked:
                 self._news(kind, key, block)
         self._publish_accounts(block)
@@ -455,7 +492,7 @@ class Streams:
 
     def _news(self, kind: str, key: str, block: Block) -> None:
         for topic in self._of(kind, key):
-            self._push(topic, lambda topic=topic: self._state(topic), block.time_ms)
+            self._push(topic, lambda topic=topic: self._state(topic))
 
     def _publish_accounts(self, block: Block) -> None:
         exchange = self._host.exchange
@@ -466,29 +503,28 @@ class Streams:
             user = account.address
             new = fills.get(account, ())
             for topic in self._of("orderUpdates", user) if updates else ():
-                self._push(topic, updates, block.time_ms)
+                self._push(topic, updates)
             ended, account.non_user_cancels = account.non_user_cancels, []
             for topic in self._of("userEvents", user) if ended else ():
-                self._push(topic, {"nonUserCancel": ended}, block.time_ms)
+                self._push(topic, {"nonUserCancel": ended})
             if new:
                 made = [fill for fill, _ in new]
                 for topic in self._of("userEvents", user):
-                    self._push(topic, {"fills": [fill.wire() for fill in made]}, block.time_ms)
+                    self._push(topic, {"fills": [fill.wire() for fill in made]})
                 for topic in self._of("userFills", user):
-                    self._push(topic, {"user": user, "fills": self._fills(topic, made)}, block.time_ms)
+                    self._push(topic, {"user": user, "fills": self._fills(topic, made)})
                 for topic in self._of("notification", user):
                     for fill, crossed in new:
                         if not crossed:
-                            self._push(topic, {"notification": _sentence(fill)}, block.time_ms)
+                            self._push(topic, {"notification": _sentence(fill)})
             for kind in ("openOrders", "clearinghouseState", "spotState"):
                 self._news(kind, user, block)
 
     def refresh(self) -> None:
         """Send every book and top of book as it is now, whatever was sent before."""
-        time_ms = self._host.exchange.block.time_ms
         for topic in list(self._topics):
             if topic.type in ("l2Book", "bbo"):
-                self._push(topic, self._state(topic), time_ms)
+                self._push(topic, self._state(topic))
 
 
 def _channel(exchange: Exchange, topic: Topic) -> str:

@@ -28,7 +28,7 @@ from .background import Background
 from .candles import Candles
 from .exchange import Envelope, Exchange, Rules
 from .faults import CONNECTION_FAULTS, Fault, Faults
-from .ledger import Account, Agent, Fill
+from .ledger import Account, Agent
 from .markets import DEFAULT_COINS, PERP_DECIMALS, USDC, Market, Token, markets_named, read_decimal
 from .matching import HiddenBook
 from .orders import Block, Order
@@ -43,6 +43,8 @@ log = logging.getLogger("hlconn.sim")
 # A block is final about every 85 ms on the real venue.
 _BLOCK_MS = (70, 100)
 _CALM = 24_000
+# Source: exchange docs, "Timeouts and heartbeats".
+_IDLE_CLOSE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ class Venue:
     before or after what its block sends on streams, or now so and now so. rules: see `Rules`. faults: things that go
     wrong from the start on, see `fault`.
 
-    greeting: send the plain-text first frame. shuffle_keys: write messages with keys in random order and white space.
+    idle_close_s: a connection to which nothing was sent for so long is closed (stepped: in the venue's time); None for
+    never; by default 60 as on the real venue, and never when stepped. greeting: send the plain-text first frame.
+    shuffle_keys: write messages with keys in random order and white space.
     max_buffer_bytes: a client with more unsent bytes than this is dropped. history_blocks: how many blocks, and
     finished orders since, are remembered; None for all of them; by default 6000, fewer when more than four coins are
     listed, and all when stepped. debug: check after each block that nothing was created or lost (slow).
@@ -117,6 +121,7 @@ class Venue:
         answers: Literal["before", "after", "random"] = "before",
         rules: Rules | None = None,
         faults: Iterable[Fault] = (),
+        idle_close_s: float | Literal["default"] | None = "default",
         greeting: bool = True,
         shuffle_keys: bool = False,
         history_blocks: int | Literal["default"] | None = "default",
@@ -125,6 +130,8 @@ class Venue:
     ) -> None:
         if not 0 < speed < math.inf:
             raise ConfigError(f"speed must be a positive number, not {speed!r}")
+        if ":" in host:
+            raise ConfigError(f"the venue listens at IPv4 addresses only, not at {host!r}")
         if not 1 <= block_ms[0] <= block_ms[1]:
             raise ConfigError(f"block_ms must be the shortest and the longest time, at least 1, not {block_ms!r}")
         listed = markets_named(tuple(coins))
@@ -150,6 +157,10 @@ class Venue:
         self._server = Server(self, host, port, self._tls)
         self._speed, self._stepped, self._instant, self._answers = speed, stepped, instant, answers
         self._greeting, self._block_ms = greeting, block_ms
+        if idle_close_s == "default":
+            idle_close_s = None if stepped else _IDLE_CLOSE_S
+        #: On the venue's clock; clients ping by their own.
+        self.idle_close_ms = None if idle_close_s is None else idle_close_s * 1000 * (1.0 if stepped else speed)
         self._rng = random.Random(f"{seed}:blocks")
         self._pool: list[_Pending] = []
         self._next_answers: deque[tuple[str, Answer]] = deque()
@@ -162,6 +173,7 @@ class Venue:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._skew_ms = 0  # of what it says, against what it schedules by
         self._paused = False
+        self._failure: Exception | None = None
         self._made: Block | None = None
         self._background = Background(self.exchange, seed) if traders else None
         self.exchange.open()
@@ -237,7 +249,10 @@ class Venue:
         log.info("venue at %s", self.url)
 
     async def stop(self) -> None:
-        """Close the port and cut every connection, without close frames. Time stands still until `start()`."""
+        """Close the port and cut every connection, without close frames. Time stands still until `start()`.
+
+        Raises what ended the making of blocks, if something did: with `debug`, what did not add up.
+        """
         if not self._server.is_running:
             return
         if not self._stepped:
@@ -249,6 +264,9 @@ class Venue:
         for session in list(self.streams.sessions):
             session.end(None)
         await self._server.stop()
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def pause(self) -> None:
         """Stop making blocks, and send every l2Book and bbo subscription the state of the last block once more.
@@ -300,12 +318,11 @@ class Venue:
         now_ms, due = self.now_ms(), []
         while self._due and self._due[0][0] <= now_ms:
             due.append(heapq.heappop(self._due)[2])
-        try:
-            for callback in due:
+        for callback in due:
+            try:
                 callback()
-        except Exception:
-            log.exception("the venue failed; it makes no more blocks")
-            raise
+            except Exception:  # a client's, at the end of a pipe: the others go on
+                log.exception("something that was due failed")
         self._rearm()
 
     def advance(self, ms: float) -> None:
@@ -337,7 +354,12 @@ class Venue:
         self._at(self._tick_due_ms, self._tick)
         if not self._paused:
             pool, self._pool = self._pool, []
-            self._made = self._make_block(sorted(pool, key=_rank), self._background)
+            try:
+                self._made = self._make_block(sorted(pool, key=_rank), self._background)
+            except Exception as exc:
+                self._paused, self._failure = True, exc
+                log.error("the venue failed, and makes no more blocks: %s", exc)
+                raise
 
     def _make_block(
         self, pool: list[_Pending], background: Background | None, act: Callable[[], object] | None = None
@@ -394,7 +416,7 @@ class Venue:
             reply = _instead(b"null", reply)
         if kind == "exchange":
             self.submit(payload, reply)
-        elif (forced := self._forced("info")) is not None:
+        elif (forced := self.forced("info")) is not None:
             reply(forced)
         else:
             try:
@@ -410,7 +432,7 @@ class Venue:
         except Malformed:
             reply((HTTPStatus.UNPROCESSABLE_ENTITY, info.BAD_SHAPE))
             return
-        if (forced := self._forced("action")) is not None:
+        if (forced := self.forced("action")) is not None:
             reply(forced)
             return
         faults, now_ms = self.faults, self.now_ms()
@@ -433,18 +455,20 @@ class Venue:
         else:
             self._pool.append(pending)
 
-    def _forced(self, kind: str) -> Answer | None:
+    def forced(self, kind: str) -> Answer | None:
+        """What `answer_next` wants answered to the next of this kind."""
         for entry in self._next_answers:
             if entry[0] == kind:
                 self._next_answers.remove(entry)
                 return entry[1]
         return None
 
-    def answer_next(self, body: object, *, status: int = 200, kind: Literal["action", "info"] = "action") -> None:
-        """Answer the next action (or HTTP info request) with this instead, without any effect.
+    def answer_next(self, body: Any, *, status: int = 200, kind: Literal["action", "info", "error"] = "action") -> None:
+        """Answer the next action or info request with this instead, without any effect.
 
-        body: a JSON value, or bytes to be sent as they are; with another status than 200, text or None (null). A text
-        with status 200 becomes `{"status":"err","response":text}` of an action.
+        body: a JSON value, or over HTTP bytes sent as they are; with another status than 200, text or None (null).
+        A text with status 200 becomes `{"status":"err","response":text}` of an action. kind "error": the next `post` is
+        answered with this text on the error channel; {id} in it stands for the post's id.
         """
         if kind == "action" and status == HTTPStatus.OK and isinstance(body, str):
             body = {"status": "err", "response": body}
@@ -573,11 +597,13 @@ class Venue:
             raise ConfigError(f"{px} is not on the grid of {coin}")
         if not lots:
             raise ConfigError("an order needs a size above zero")
-        placed: list[Order | None] = []
-        self._make_block(
-            [], None, lambda: placed.append(self.exchange.quote(self._outsider, market, side == "B", price, lots))
-        )
-        if placed[0] is None:
+        placed: list[Order] = []
+
+        def quote() -> None:
+            placed.extend(self.exchange.quote([self._outsider], market, side == "B", price, [lots]))
+
+        self._make_block([], None, quote)
+        if not placed:
             raise ConfigError(f"{px} would trade at once: use cross()")
         return placed[0].oid
 
@@ -647,14 +673,15 @@ def _throw_away_certificate(host: str) -> tuple[Any, ssl.SSLContext]:
         raise ConfigError("tls=True needs the package trustme: pip install hlconn[tls]") from None
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(host, "localhost").configure_cert(context)
+    authority.issue_cert(*dict.fromkeys([host or "0.0.0.0", "127.0.0.1", "localhost"])).configure_cert(context)
     return authority, context
 
 
 class History:
     """What really happened, whatever the faults made of it on the wire: the judge of tests. Wire-shaped values.
 
-    It reaches as far back as `history_blocks` says; fills, to the last 10,000 of an account.
+    It reaches as far back as `history_blocks` says; fills, to the last 10,000 of an account. ConfigError for an address
+    that is no account's.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -669,34 +696,38 @@ class History:
         block = self._exchange.block if time_ms is None else self._exchange.history[time_ms]
         return block.books[coin]
 
+    def _account(self, address: str) -> Account:
+        account = self._exchange.ledger.accounts.get(address.lower())
+        if account is None:  # an empty answer would agree with a client that saw nothing
+            raise ConfigError(f"no account here has the address {address}")
+        return account
+
     def fills(self, address: str) -> list[dict[str, Any]]:
         """Every fill of an account, oldest first, in the shape of userFills."""
-        return [fill.wire() for fill in self._fills(address)]
-
-    def _fills(self, address: str) -> list[Fill]:
-        account = self._exchange.ledger.accounts.get(address)
-        return list(account.fills) if account is not None else []
+        return [fill.wire() for fill in self._account(address).fills]
 
     def orders(self, address: str) -> list[dict[str, Any]]:
         """Every order of an account, in the order they were placed, in the shape of historicalOrders."""
-        story = self._exchange.stories.get(address, {})
-        return [
-            {"order": order.frontend(), "status": order.status, "statusTimestamp": order.status_ms}
-            for order in story.values()
-        ]
+        story = self._exchange.stories.get(self._account(address).address, {})
+        return [_known_order(order) for order in story.values()]
 
     def order(self, address: str, key: int | str) -> dict[str, Any] | None:
         """One order by oid or cloid (of several with one cloid the last), None when there is none."""
-        found = self._exchange.orders.get(key) if isinstance(key, int) else self._exchange.cloids.get((address, key))
-        if found is None or found.account.address != address:
-            return None
-        return {"order": found.frontend(), "status": found.status, "statusTimestamp": found.status_ms}
+        account = self._account(address)
+        if isinstance(key, int):
+            found = self._exchange.orders.get(key)
+        else:
+            found = self._exchange.cloids.get((account.address, key.lower()))
+        return None if found is None or found.account is not account else _known_order(found)
 
     def positions(self, address: str) -> dict[str, str]:
         """Signed sizes by coin, without those that are zero."""
-        account = self._exchange.ledger.accounts.get(address)
-        held = account.positions.values() if account is not None else ()
+        held = self._account(address).positions.values()
         return {position.market.name: position.market.sz_text(position.szi) for position in held}
+
+
+def _known_order(order: Order) -> dict[str, Any]:
+    return {"order": order.frontend(), "status": order.status, "statusTimestamp": order.status_ms}
 
 
 async def serve(venue: Venue, on_ready: Callable[[Venue], object] | None = None) -> None:
