@@ -685,6 +685,7 @@ def test_a_bad_message_and_a_callback_that_raises_are_told_apart_and_end_nothing
 
     async def main() -> None:
         async with Venue(mixed) as venue, Harness(venue.endpoints) as harness:
+            await harness.seen("live", "connected")  # after the data, when those came in one read with the upgrade
             await harness.seen("data", "BTC")
             assert [type(exc) for exc in harness.errors] == [ZeroDivisionError]
             assert len(harness.of("bad")) == 1
