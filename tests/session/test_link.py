@@ -20,7 +20,6 @@ from hlconn.session.link import (
     Down,
     Effect,
     Forward,
-    Limits,
     Link,
     LinkState,
     PostAnswered,
@@ -715,16 +714,31 @@ def test_subscriptions_leave_room_for_pings_and_posts_and_wait_for_theirs() -> N
     link.start(0.0)
     sent = [effect.data for effect in link.on_connected(0.0, 1) if isinstance(effect, Send)]
     assert b"userFills" in sent[0], "streams of the user first"
-    assert len(sent) == 75
+    assert len(sent) == 1 + 75
     for sub in sent:
         link.on_control(0.0, 1, ack(orjson.loads(sub)["subscription"]))
     assert link.post(1.0, 1, b"p", 2.0) == [Send(b"p")]
     assert run_to(link, 59.9) == [PostLost(1, "no answer in time")]
     rest = link.on_timer(60.0)
-    assert len(rest) == 46
-    assert rest[0] == subscribe({"type": "trades", "coin": "C74"}), "oldest first"
-    limits = Limits(config)
-    assert 0 < limits.for_pings < limits.for_cancels < limits.for_posts == 25
+    assert len(rest) == 45
+    assert rest[0] == subscribe({"type": "trades", "coin": "C75"}), "oldest first"
+
+
+def test_posts_leave_room_for_cancels_and_subscriptions_and_pings() -> None:
+    config = SessionConfig(messages_per_minute=100, max_links=1, ping_interval_s=30.0)
+    link = live(config=config)
+    for n in range(75):
+        link.post(0.0, n, b"p", 2.0)
+    with pytest.raises(Throttled, match="share of posts") as caught:
+        link.post(15.0, 75, b"p", 2.0)
+    assert caught.value.retry_after_s == 45.0
+    assert link.subscribe(15.0, BTC) == [subscribe(BTC)]
+    for n in range(80, 100):
+        link.post(15.0, n, b"p", 2.0, urgent=True)
+    link.post(15.0, 100, b"p", 2.0, urgent=True)
+    with pytest.raises(Throttled, match="share of cancels"):
+        link.post(15.0, 101, b"p", 2.0, urgent=True)
+    assert PING in run_to(link, 30.0)
 
 
 # Anything, in any order.

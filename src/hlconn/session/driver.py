@@ -297,7 +297,7 @@ class Driver:
         if self.state is not LinkState.LIVE or transport is None:
             return False
         try:
-            self.link.take_message(time.monotonic())
+            self.link.take_message(time.monotonic(), "post")
         except Throttled:
             return False
         transport.send(WSMsgType.TEXT, message)

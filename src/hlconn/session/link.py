@@ -58,8 +58,9 @@ _SILENT_PERIODS = 3  # periods without a message after which a periodic stream c
 _LATE_S = 0.25  # a timer so late means that our own loop stood still: what came meanwhile may not have been read yet
 _PATIENCE_S = 60.0  # between two sockets given up for silence on them; doubles each time
 _MOST_PATIENCE_S = 600.0
-_SLOWEST = 12  # how many times the usual time repeated tries are apart at most
+_SLOWEST = 4  # how many times the usual time repeated tries are apart at most
 _MAX_POSTS = 100  # in flight at the venue, over all connections of an IP address (its docs, rate limits)
+_EPS_S = 1e-6  # sums of times are not exact
 _PING = b'{"method":"ping"}'
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _POST_ID = re.compile(rb'^\{"channel":"post","data":\{"id":(\d{1,19}),')  # as the venue writes it today
@@ -246,24 +247,41 @@ class Window:
 
 
 class Limits:
-    """What all links of one pool share, for the venue counts per IP address. Subscriptions: those it may have now."""
+    """What all links of one pool share, for the venue counts per IP address. Subscriptions: those it may have now.
+
+    Pings are never held back: whatever else is sent leaves them room. Cancels come next. Posts and market data get
+    three quarters at most, so that neither keeps the other from ever being sent; the streams of a user are not counted
+    among the latter.
+    """
 
     def __init__(self, config: SessionConfig) -> None:
-        self.sockets = Window(max(1, int(config.sockets_per_minute)))
-        self.messages = Window(config.messages_per_minute)
+        limit = config.messages_per_minute
+        self.sockets = Window(config.sockets_per_minute)
+        self.messages = Window(limit)
         self.subscriptions = 0
         self.max_subscriptions = config.max_subscriptions
-        # Pings are never held back: what else is sent leaves them room. Then come cancels, other posts and the streams
-        # of a user, and market data last.
-        pings = config.max_links * (1 + int(_WINDOW_S / config.ping_interval_s))
-        self.for_pings = min(pings, config.messages_per_minute // 4)
-        self.for_cancels = self.for_pings + config.messages_per_minute // 20
-        self.for_posts = max(self.for_cancels, config.messages_per_minute // 4)
+        self._shares = {"post": Window(max(1, limit * 3 // 4)), "market": Window(max(1, limit * 3 // 4))}
+        self._for_pings = min(config.max_links * (1 + int(_WINDOW_S / config.ping_interval_s)), limit // 8)
+        self._for_cancels = limit // 16
+
+    def free_at(self, now_s: float, kind: str) -> float:
+        """When a message of this kind may be sent: "cancel", "user" (a subscription), "post" or "market"."""
+        if kind == "cancel":
+            return self.messages.free_at(now_s, self._for_pings)
+        free_s = self.messages.free_at(now_s, self._for_pings + self._for_cancels)
+        share = self._shares.get(kind)
+        return free_s if share is None else max(free_s, share.free_at(now_s))
+
+    def take(self, now_s: float, kind: str) -> None:
+        self.messages.take(now_s)
+        if (share := self._shares.get(kind)) is not None:
+            share.take(now_s)
 
 
 @dataclass(slots=True, eq=False)
 class _Subscription:
-    """asked: the method whose answer is awaited. on: the venue has it, as far as we know. proven: data came.
+    """asked: the method whose answer is awaited. on: the venue has it, or may have it. sure: it has said so.
+    proven: data came.
 
     count, moved_s: how many messages it had brought when it was last looked at, and since when that is so.
     """
@@ -276,6 +294,7 @@ class _Subscription:
     wanted: bool = True
     asked: str = ""
     on: bool = False
+    sure: bool = False
     failed: bool = False
     stale: bool = False
     proven: bool = False
@@ -294,6 +313,10 @@ class _Subscription:
     @property
     def is_user(self) -> bool:
         return "user" in self.folded
+
+    @property
+    def kind(self) -> str:
+        return "user" if self.is_user else "market"
 
     @property
     def state(self) -> SubState:
@@ -375,8 +398,10 @@ class Link:
         self.counters = LinkCounters()
         self.last_error = ""
         self._subscriptions: dict[bytes, _Subscription] = {}  # by canonical form, in the order first asked for
-        self._asked: dict[tuple[object, ...], dict[bytes, _Subscription]] = {}  # those with an answer due, by topic
-        self._queues: tuple[dict[bytes, _Subscription], ...] = ({}, {})  # to be sent: streams of a user go first
+        self._topics: dict[tuple[object, ...], dict[bytes, _Subscription]] = {}  # the same, by what an echo keeps
+        self._asking = 0  # how many have an answer due
+        # To be sent, streams of a user first.
+        self._queues: dict[str, dict[bytes, _Subscription]] = {"user": {}, "market": {}}
         self._watched: dict[bytes, _Subscription] = {}  # periodic ones that are on
         self._posts: dict[int, float] = {}  # in flight, and when they are given up
         self._dues: list[tuple[float, int, _Subscription | int]] = []  # a heap; what is settled stays until it is due
@@ -449,9 +474,12 @@ class Link:
             self._count += 1
             sub = _Subscription(dict(subscription), folded, key, self._period_s(folded), self._count)
             self._subscriptions[key] = sub
+            self._topics.setdefault(_topic(folded), {})[key] = sub
         again, sub.wanted, sub.failed = not sub.wanted, True, False
+        if sub.on and not sub.asked and not sub.sure:
+            self._set(sub, asked="", on=False)  # it is asked for again; if it is on, the venue says so
         if again and sub.on and not sub.asked:  # it was to be given up, and nothing was said of that yet
-            self._queues[not sub.is_user].pop(key, None)
+            self._queues[sub.kind].pop(key, None)
             sub.moved_s = now_s
             return [Subscribed(dict(sub.given), self.number), self._up(sub)]
         return self._go_on(now_s, sub)
@@ -476,19 +504,21 @@ class Link:
             raise ValueError(f"post {post_id} is already in flight")
         if len(self._posts) >= _MAX_POSTS:
             raise Throttled(f"{_MAX_POSTS} posts are in flight, the venue takes no more", timeout_s)
-        self.take_message(now_s, urgent=urgent)
+        self.take_message(now_s, "cancel" if urgent else "post")
         self.counters.posts += 1
         due_s = self._posts[post_id] = now_s + timeout_s
         self._push(due_s, post_id)
         return [Send(data, self.number)]
 
-    def take_message(self, now_s: float, *, urgent: bool = False) -> None:
-        """Count one message of the budget, as a post. Raises Throttled when it has no room."""
+    def take_message(self, now_s: float, kind: str) -> None:
+        """Count one message of the budget. Raises Throttled when it has no room for that kind; see `Limits`."""
         limits = self._limits
-        free_s = limits.messages.free_at(now_s, limits.for_pings if urgent else limits.for_cancels)
+        free_s = limits.free_at(now_s, kind)
         if free_s > now_s:
-            raise Throttled(f"{limits.messages.limit} messages a minute are used up", free_s - now_s)
-        limits.messages.take(now_s)
+            raise Throttled(
+                f"the share of {kind}s in {limits.messages.limit} messages a minute is used up", free_s - now_s
+            )
+        limits.take(now_s, kind)
 
     def pump(self, now_s: float) -> list[Effect]:
         """Send what waits for room in a budget, as far as there is room now."""
@@ -496,11 +526,11 @@ class Link:
         if self.state is not LinkState.LIVE:
             return effects
         limits, self._pumped_s = self._limits, now_s
-        for queue, reserve in zip(self._queues, (limits.for_cancels, limits.for_posts), strict=True):
+        for kind, queue in self._queues.items():
             for key, sub in list(queue.items()):
                 if sub.to_ask:
-                    if limits.messages.free_at(now_s, reserve) > now_s:
-                        return effects
+                    if limits.free_at(now_s, kind) > now_s:
+                        break
                     if not sub.on and limits.subscriptions >= limits.max_subscriptions:
                         continue  # until something is given back
                     effects.append(self._ask(now_s, sub, sub.to_ask))
@@ -521,7 +551,7 @@ class Link:
         self._next_ping_s = now_s + self._config.ping_interval_s
         for sub in self._subscriptions.values():
             if sub.to_ask:
-                self._queues[not sub.is_user][sub.key] = sub
+                self._queues[sub.kind][sub.key] = sub
         return [StateChanged(LinkState.LIVE, "connected", self.number), *self.pump(now_s)]
 
     def on_connect_failed(self, now_s: float, generation: int, reason: str) -> list[Effect]:
@@ -628,13 +658,14 @@ class Link:
             self._set(sub, asked="", on=False)
             sub.stale = sub.proven = sub.repairing = False
             sub.repairs = 0
-        self._subscriptions = {key: sub for key, sub in self._subscriptions.items() if sub.wanted}
+        for sub in [sub for sub in self._subscriptions.values() if not sub.wanted]:
+            self._forget(sub)
         for post_id in self._posts:
             self.counters.posts_lost += 1
             effects.append(PostLost(post_id, f"the link went down: {reason}", self.number))
         self._posts.clear()
         self._dues.clear()
-        for queue in self._queues:
+        for queue in self._queues.values():
             queue.clear()
         self._pong_deadline_s = None
         self._held_until_s = 0.0
@@ -653,10 +684,10 @@ class Link:
         if self._watched:
             due_s = min(due_s, self._look_s)
         limits = self._limits
-        for queue, reserve in zip(self._queues, (limits.for_cancels, limits.for_posts), strict=True):
+        for kind, queue in self._queues.items():
             # What waits for a subscription to be given back has no time: whoever sees that calls `pump`.
             if queue and (limits.subscriptions < limits.max_subscriptions or any(sub.on for sub in queue.values())):
-                due_s = min(due_s, max(limits.messages.free_at(float("-inf"), reserve), self._pumped_s))
+                due_s = min(due_s, max(limits.free_at(float("-inf"), kind), self._pumped_s))
         return due_s
 
     def _is_due(self, entry: tuple[float, int, _Subscription | int]) -> bool:
@@ -687,7 +718,7 @@ class Link:
             self._next_ping_s = now_s + config.ping_interval_s
             if self._pong_deadline_s is None:
                 self._pong_deadline_s = now_s + config.pong_timeout_s
-            self._limits.messages.take(now_s)
+            self._limits.take(now_s, "ping")
             effects.append(Send(_PING, self.number))
         while self._dues and self._dues[0][0] <= now_s:
             entry = heapq.heappop(self._dues)
@@ -721,17 +752,11 @@ class Link:
 
     def _set(self, sub: _Subscription, *, asked: str, on: bool) -> None:
         """The one place that moves a subscription, and with it what is kept about it."""
-        if sub.asked and not asked:
-            topic = _topic(sub.folded)
-            del self._asked[topic][sub.key]
-            if not self._asked[topic]:
-                del self._asked[topic]
-        elif asked:
-            self._asked.setdefault(_topic(sub.folded), {})[sub.key] = sub
+        self._asking += bool(asked) - bool(sub.asked)
         self._limits.subscriptions -= sub.held
         sub.asked, sub.on = asked, on
         self._limits.subscriptions += sub.held
-        if sub.period_s and on and not asked:
+        if sub.period_s and on and not asked and not sub.failed:
             self._watched[sub.key] = sub
         else:
             self._watched.pop(sub.key, None)
@@ -739,11 +764,18 @@ class Link:
     def _go_on(self, now_s: float, sub: _Subscription) -> list[Effect]:
         """Send what follows from what is wanted and what the venue has; forget what is neither."""
         if not sub.wanted and not sub.held:
-            self._subscriptions.pop(sub.key, None)
+            self._forget(sub)
         elif sub.to_ask and self.state is LinkState.LIVE:
-            self._queues[not sub.is_user][sub.key] = sub
+            self._queues[sub.kind][sub.key] = sub
             return self.pump(now_s)
         return []
+
+    def _forget(self, sub: _Subscription) -> None:
+        if self._subscriptions.pop(sub.key, None) is not None:
+            topic = _topic(sub.folded)
+            del self._topics[topic][sub.key]
+            if not self._topics[topic]:
+                del self._topics[topic]
 
     def _ask(self, now_s: float, sub: _Subscription, method: str) -> Send:
         if sub.asked != method:
@@ -755,7 +787,7 @@ class Link:
         self._set(sub, asked=method, on=sub.on)
         sub.due_s = now_s + self._config.ack_timeout_s * min(max(1, sub.tries - self._config.ack_tries), _SLOWEST)
         self._push(sub.due_s, sub)
-        self._limits.messages.take(now_s)
+        self._limits.take(now_s, sub.kind)
         return Send(orjson.dumps({"method": method, "subscription": sub.given}), self.number)
 
     def _overdue(self, now_s: float, sub: _Subscription) -> list[Effect]:
@@ -765,6 +797,7 @@ class Link:
             return self._acked(now_s, sub)  # data are a better proof than the words
         if method == "subscribe" and not sub.wanted:
             self._set(sub, asked="", on=True)  # it may be
+            sub.sure = False
             return self._go_on(now_s, sub)
         if method == "unsubscribe" and sub.wanted:
             self._set(sub, asked="", on=False)  # if it is still on, the venue says so
@@ -773,11 +806,11 @@ class Link:
         if method == "subscribe" and sub.tries >= 2 and self.last_error and self._last_error_s >= sub.sent_s:
             # A refusal for a limit names no subscription: silence after one is that refusal. A new socket
             # would only meet the same limit, and cost every other subscription its data.
-            return self._refused(sub, self.last_error)
+            return self._refused(sub, self.last_error, surely=False)
         if method == "subscribe" and sub.tries >= config.ack_tries and now_s >= self._patient_until_s:
             wire = orjson.dumps(sub.given).decode()
             return self._replace(now_s, f"no answer to the subscription {wire}, sent {sub.tries} times")
-        free_s = self._limits.messages.free_at(now_s, self._limits.for_cancels)
+        free_s = self._limits.free_at(now_s, sub.kind)
         if free_s > now_s:
             sub.due_s = free_s
             self._push(free_s, sub)
@@ -802,11 +835,11 @@ class Link:
                 if sub.stale and sub.wanted:
                     sub.stale = False
                     effects.append(self._up(sub))
-            elif now_s - sub.moved_s >= self._silence_s(sub) * min(2 ** max(0, sub.repairs - 1), _SLOWEST):
+            elif now_s - sub.moved_s + _EPS_S >= self._silence_s(sub) * min(2 ** max(0, sub.repairs - 1), _SLOWEST):
                 silent.append(sub)
         self._look_s = next_s
         if not silent:
-            if now_s - self._live_since_s >= _PATIENCE_S and not self._asked:
+            if now_s - self._live_since_s >= _PATIENCE_S and not self._asking:
                 self._replaced_in_a_row = 0
             return effects
         for sub in silent:
@@ -856,6 +889,7 @@ class Link:
 
     def _acked(self, now_s: float, sub: _Subscription) -> list[Effect]:
         self._set(sub, asked="", on=True)
+        sub.sure = True
         if not sub.wanted:
             return self._go_on(now_s, sub)
         count = self._flow(sub.given) if sub.period_s else -1
@@ -875,9 +909,9 @@ class Link:
         sub.repairing = False
         return self._go_on(now_s, sub)
 
-    def _refused(self, sub: _Subscription, text: str) -> list[Effect]:
-        self._set(sub, asked="", on=False)
-        sub.failed, sub.stale = True, False
+    def _refused(self, sub: _Subscription, text: str, *, surely: bool = True) -> list[Effect]:
+        sub.failed, sub.stale, sub.sure = True, False, False
+        self._set(sub, asked="", on=not surely)  # when in doubt, it will be unsubscribed once nobody wants it
         return [Refused(dict(sub.given), text, self.number, sub.key)]
 
     def _up(self, sub: _Subscription) -> Up:
@@ -890,17 +924,20 @@ class Link:
         """The subscription that the venue answers with this echo.
 
         The echo is not always what was sent: other key order, addresses in lower case, fields added, often as null.
-        So ours must be a part of it; of several, the one with most keys is meant.
+        So ours must be a part of it; of several, the one with most keys is meant. Those that wait for no answer count
+        too, or the second of two answers would pass for that of a shorter one.
         """
         if not isinstance(echo, dict):
             return None
         folded = fold(echo)
-        asked = {key: sub for key, sub in self._asked.get(_topic(folded), {}).items() if sub.asked == method}
+        ours = self._topics.get(_topic(folded), {})
+        found = None
         with suppress(TypeError):  # nested more deeply than orjson writes
-            if (exact := asked.get(canonical(folded))) is not None:
-                return exact
-        matching = [sub for sub in asked.values() if all(folded.get(k) == v for k, v in sub.folded.items())]
-        return max(matching, key=lambda sub: len(sub.folded), default=None)
+            found = ours.get(canonical(folded))
+        if found is None:
+            parts = [sub for sub in ours.values() if all(folded.get(k) == v for k, v in sub.folded.items())]
+            found = max(parts, key=lambda sub: len(sub.folded), default=None)
+        return found if found is not None and found.asked == method else None
 
     def _answered(self, channel: str, post_id: int, message: bytes) -> list[Effect]:
         if self._posts.pop(post_id, None) is None:

@@ -35,6 +35,7 @@ from .link import (
 
 __all__ = ["Pool"]
 
+_AGAIN_S = 60.0  # what one link was refused and another serves is tried again so often
 _IDLE_S = 10.0  # a link without work is kept so long: opening another one costs one of the 30 of a minute
 
 
@@ -68,6 +69,7 @@ class Pool:
         self._before: dict[int, tuple[int, LinkCounters]] = {}  # generation and counters of links that were closed
         self._idle_since_s: dict[int, float] = {}
         self._wanted: dict[bytes, _Wanted] = {}
+        self._again_s: dict[tuple[bytes, int], float] = {}  # when to try a refused copy again, by link
         self._held = 0  # subscriptions that the venue has, at the last look: fewer make room
         self._started = False
         self.main = self._open(0)
@@ -98,6 +100,7 @@ class Pool:
         """When `on_timer` must be called next; None when nothing is due."""
         dues = [link.deadline for link in self._links.values()]
         dues += [since_s + _IDLE_S for since_s in self._idle_since_s.values()]
+        dues += self._again_s.values()
         return min((due_s for due_s in dues if due_s is not None), default=None)
 
     # What the owner asks for.
@@ -112,8 +115,9 @@ class Pool:
         """For good, all links, the main one last: its state is told last."""
         effects: list[Effect] = []
         for link in reversed(list(self._links.values())):
-            effects += self._tell(link.number, link.close(now_s))
+            effects += self._tell(now_s, link.number, link.close(now_s))
         self._idle_since_s.clear()
+        self._again_s.clear()
         return effects
 
     def subscribe(self, now_s: float, subscription: Mapping[str, Any]) -> list[Effect]:
@@ -134,20 +138,23 @@ class Pool:
         effects: list[Effect] = []
         for number in sorted(wanted.links):
             self._idle_since_s.pop(number, None)
+            self._again_s.pop((key, number), None)
             link = self._links.get(number) or self._open(number)
-            effects += self._tell(number, link.subscribe(now_s, subscription))
+            effects += self._tell(now_s, number, link.subscribe(now_s, subscription))
             if self._started:
-                effects += self._tell(number, link.start(now_s))
+                effects += self._tell(now_s, number, link.start(now_s))
         return self._after(now_s, effects, told=True)
 
     def unsubscribe(self, now_s: float, subscription: Mapping[str, Any]) -> list[Effect]:
         """Want it no longer. Data already on its way can still arrive."""
-        wanted = self._wanted.pop(canonical(fold(subscription)), None)
+        key = canonical(fold(subscription))
+        wanted = self._wanted.pop(key, None)
         if wanted is None:
             return []
         effects = []
         for number in sorted(wanted.links):
-            effects += self._tell(number, self._links[number].unsubscribe(now_s, subscription))
+            self._again_s.pop((key, number), None)
+            effects += self._tell(now_s, number, self._links[number].unsubscribe(now_s, subscription))
             if number and not any(number in other.links for other in self._wanted.values()):
                 self._idle_since_s[number] = now_s
         return self._after(now_s, effects, told=True)
@@ -180,12 +187,15 @@ class Pool:
         effects: list[Effect] = []
         for link in list(self._links.values()):
             if (due_s := link.deadline) is not None and due_s <= now_s:
-                effects += self._tell(link.number, link.on_timer(now_s))
+                effects += self._tell(now_s, link.number, link.on_timer(now_s))
         for number in [n for n, since_s in self._idle_since_s.items() if since_s + _IDLE_S <= now_s]:
             del self._idle_since_s[number]
             link = self._links.pop(number)
-            effects += self._tell(number, link.close(now_s))
+            effects += self._tell(now_s, number, link.close(now_s))
             self._before[number] = link.generation, link.counters
+        for key, number in [which for which, due_s in self._again_s.items() if due_s <= now_s]:
+            del self._again_s[key, number]
+            effects += self._tell(now_s, number, self._links[number].subscribe(now_s, self._wanted[key].given))
         return self._after(now_s, effects, told=True)
 
     # Inside.
@@ -225,8 +235,11 @@ class Pool:
         return numbers
 
     def _link_for(self, folded: dict[str, Any], taken: list[int]) -> int | None:
-        """The first that has room; else a new one; else the one with least to do."""
+        """The one that still has it; else the first with room; else a new one; else the one with least to do."""
         config = self._config
+        for number, link in self._links.items():
+            if number not in taken and any(held == folded for held in link.holds):
+                return number
         load = {
             number: sum(1 for _ in link.holds)
             for number, link in sorted(self._links.items())
@@ -243,17 +256,17 @@ class Pool:
     def _after(self, now_s: float, effects: list[Effect], *, told: bool = False) -> list[Effect]:
         """What else follows: when the venue has fewer subscriptions than before, others that waited are sent."""
         if not told:
-            effects = [effect for one in effects for effect in self._tell(one.link, [one])]
+            effects = [effect for one in effects for effect in self._tell(now_s, one.link, [one])]
         if self.limits.subscriptions < self._held:
             for link in self._links.values():
-                effects += self._tell(link.number, link.pump(now_s))
+                effects += self._tell(now_s, link.number, link.pump(now_s))
         self._held = self.limits.subscriptions
         return effects
 
-    def _tell(self, number: int, effects: list[Effect]) -> list[Effect]:
-        return [effect for effect in effects if self._is_news(number, effect)]
+    def _tell(self, now_s: float, number: int, effects: list[Effect]) -> list[Effect]:
+        return [effect for effect in effects if self._is_news(now_s, number, effect)]
 
-    def _is_news(self, number: int, effect: Effect) -> bool:
+    def _is_news(self, now_s: float, number: int, effect: Effect) -> bool:
         """Whether it is one of the subscription, and not only of one link that has it."""
         if not isinstance(effect, (Up, Down, Refused)):
             return True
@@ -261,13 +274,19 @@ class Pool:
         if wanted is None:
             return False
         if isinstance(effect, Up):
+            wanted.refused.discard(number)
             wanted.up.add(number)
             return len(wanted.up) == 1
         wanted.up.discard(number)
         if isinstance(effect, Down):
             return not wanted.up
         wanted.refused.add(number)
-        return wanted.refused == wanted.links
+        if wanted.refused == wanted.links:
+            for link in wanted.links:
+                self._again_s.pop((effect.key, link), None)
+            return True
+        self._again_s[effect.key, number] = now_s + _AGAIN_S
+        return False
 
 
 def _clash(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
