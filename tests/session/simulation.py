@@ -32,6 +32,7 @@ from hlconn.session.link import (
     Refused,
     Send,
     StateChanged,
+    Subscribed,
     SubState,
     Up,
     canonical,
@@ -133,6 +134,7 @@ class World:
         self.up: dict[bytes, float] = {}  # since when, as told
         self.heard_s: dict[bytes, float] = {}
         self.silences: dict[bytes, tuple[int, int, float]] = {}  # the socket and when, as told
+        self.acked_s: dict[bytes, float] = {}
         self.waits_s: list[float] = []
         self.sent_s: deque[float] = deque()
         self.connects_s: deque[float] = deque()
@@ -266,7 +268,8 @@ class World:
         for key, since_s in self.up.items():
             assert key in served, f"{key.decode()} is up on no link"
             if period_s := self.periods_s[key]:
-                silent_s = now_s - max(since_s, self.heard_s.get(key, 0.0), self.frozen_s)
+                heard_s = max(self.heard_s.get(key, 0.0), self.acked_s.get(key, 0.0))
+                silent_s = now_s - max(since_s, heard_s, self.frozen_s)
                 most_s = max(3 * period_s, config.silence_min_s) + period_s + 1.0
                 assert silent_s < most_s, f"{key.decode()} is told to be served and silent for {silent_s:.1f} s"
         for post_id, due_s in self.posts.items():
@@ -318,6 +321,7 @@ class World:
         effects = self.pool.unsubscribe(self.now_s, subscription)
         self.wanted.pop(key, None)
         self.up.pop(key, None)
+        self.silences.pop(key, None)
         self.refused.discard(key)
         if key in self.seen:
             self.seen[key].append("down")
@@ -503,6 +507,9 @@ class World:
                     self.silences[key] = effect.link, self.generations[effect.link], self.now_s
                 self.seen.setdefault(key, []).append("down")
                 self.sink.on_down(self.now_s, subscription, reason)
+            case Subscribed(subscription):
+                if self.config.redundancy > 1:  # one link may take over on its word, while another is silent
+                    self.acked_s[canonical(fold(subscription))] = self.now_s
             case Refused(_, _, _, key):
                 assert key in self.wanted
                 assert key not in self.refused

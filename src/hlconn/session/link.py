@@ -261,7 +261,7 @@ class Limits:
         self.subscriptions = 0
         self.max_subscriptions = config.max_subscriptions
         self._shares = {"post": Window(max(1, limit * 3 // 4)), "market": Window(max(1, limit * 3 // 4))}
-        self._for_pings = min(config.max_links * (1 + int(_WINDOW_S / config.ping_interval_s)), limit // 8)
+        self._for_pings = min(config.max_links * (1 + int(_WINDOW_S / config.ping_interval_s)), limit // 4)
         self._for_cancels = limit // 16
 
     def free_at(self, now_s: float, kind: str) -> float:
@@ -835,8 +835,12 @@ class Link:
                 if sub.stale and sub.wanted:
                     sub.stale = False
                     effects.append(self._up(sub))
-            elif now_s - sub.moved_s + _EPS_S >= self._silence_s(sub) * min(2 ** max(0, sub.repairs - 1), _SLOWEST):
+                continue
+            patience_s = self._silence_s(sub) * min(2 ** max(0, sub.repairs - 1), _SLOWEST)
+            if now_s - sub.moved_s + _EPS_S >= patience_s:
                 silent.append(sub)
+            else:
+                next_s = min(next_s, sub.moved_s + patience_s)
         self._look_s = next_s
         if not silent:
             if now_s - self._live_since_s >= _PATIENCE_S and not self._asking:
@@ -894,6 +898,8 @@ class Link:
             return self._go_on(now_s, sub)
         count = self._flow(sub.given) if sub.period_s else -1
         sub.proven = count < 0 or count > sub.count
+        if sub.proven:
+            sub.repairs = 0
         sub.count, sub.moved_s = count, now_s
         if sub.period_s:
             look_s = now_s + sub.period_s
