@@ -33,7 +33,8 @@ class FeedListener(WSListener):
     on_connected(transport): once, when the handshake is done, before any message: the first can come in one read with
     the end of the handshake.
     on_error(exc): a message that could not be read, a callback that raised, or a broken rule of the protocol.
-    on_disconnected(reason): once, when the socket is gone.
+    on_disconnected(reason): once, when the socket is gone, or no more comes over it: after a close frame it can still
+    take a second to be gone.
     active: once false, frames are ignored. picows goes on with what is left in its buffer after a disconnect, and
     data of a dead connection must not make books look fresh.
     """
@@ -55,6 +56,7 @@ class FeedListener(WSListener):
         self.active = True
         self._parts: bytearray | None = None  # of a fragmented message
         self._reason = ""
+        self._told = False
 
     @property
     def fragmented(self) -> bool:
@@ -101,6 +103,8 @@ class FeedListener(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self.active = False
+        if self._told:
+            return
         reason = self._reason
         if not reason:
             # picows itself ends connections that break the protocol; then it sent a close frame that says why.
@@ -109,6 +113,10 @@ class FeedListener(WSListener):
             reason = "connection lost without a close frame"
             if sent is not None:
                 reason = f"closed by us: {int(sent.code)} {sent.reason}"
+        self._tell(reason)
+
+    def _tell(self, reason: str) -> None:
+        self._told = True
         self.on_disconnected(reason)
 
     def _continue(self, transport: WSTransport, frame: WSFrame, recv_ns: int) -> None:
@@ -137,6 +145,7 @@ class FeedListener(WSListener):
             self._reason = "closed by the venue, without a code"
             transport.send_close(WSCloseCode.OK)
         transport.disconnect()
+        self._tell(self._reason)
 
     def _violation(self, transport: WSTransport, frame: WSFrame, what: str, code: int = 1002) -> None:
         self.active = False
@@ -145,3 +154,4 @@ class FeedListener(WSListener):
         transport.send_close(WSCloseCode(code), what.encode())
         transport.disconnect(graceful=False)
         self.on_error(DecodeError("", 0, bytes(frame.get_payload_as_memoryview()[:80]), f"WebSocket protocol: {what}"))
+        self._tell(self._reason)
