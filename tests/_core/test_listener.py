@@ -50,6 +50,6 @@ def test_it_needs_a_feed_and_a_listener() -> None:
 def test_it_is_the_link_that_its_twin_says_or_the_first_one() -> None:
     _, twin, _ = listener()
     for link in (-1, 16):
-        twin.link = link  # type: ignore[attr-defined]
+        twin.link = link
         with pytest.raises(ConfigError, match="link must be 0 to 15"):
             FeedListener(Feed(), twin)

@@ -240,6 +240,7 @@ class Harness:
     ) -> None:
         self.feed = feed or FakeFeed()
         self.told = told
+        self.timings: list[tuple[str, bool]] = []
         self.log = self.feed.log
         self.errors: list[BaseException] = []
         config = SessionConfig(**{**CONFIG, "ssl_context": context, **settings})
@@ -253,7 +254,7 @@ class Harness:
             on_bad_message=lambda exc: self.log.append(("bad", str(exc))),
             on_callback_error=self.errors.append,
             on_post_lost=lambda post_id, reason: self.log.append(("lost", post_id, reason)),
-            on_subscribed=lambda subscription: None,
+            on_timing=lambda what, seconds: self.timings.append((what, 0 <= seconds < 5)),
             on_up=lambda subscription, _: self.log.append(("up", subscription)) if self.told else None,
             on_down=self.on_down if told else None,
             listener=listener,
@@ -722,6 +723,7 @@ def test_posts_are_answered_or_lost_and_none_goes_out_without_a_link(stack: str)
                 await harness.driver.wait_live(5.0)
                 harness.driver.post(1, b'{"method":"post","id":1}', 5.0)
                 await harness.seen("control", "post", answer, times=2)
+                assert harness.timings == [("post", True)]
                 harness.driver.post(2, b'{"method":"post","id":2}', 0.01)
                 await harness.seen("lost", 2, "no answer in time")
                 harness.driver.post(3, b'{"method":"post","id":3}', 5.0)
@@ -834,6 +836,7 @@ def test_each_of_several_links_hears_its_own_answers(
                 number = next(n for n, peer in enumerate(venue.peers) if peer.subscribed == [ETH])
                 venue.peers[number].writer.transport.abort()
                 await until(lambda: ("up", ETH) in harness.log[harness.log.index(("data", "ETH")) + 2 :])
+                assert harness.timings == [("ack", True), ("ack", True), ("reconnect", True), ("ack", True)]
                 reason = "connection lost without a close frame"
                 assert harness.of("down", "waiting", "stale") == [("down", ETH, reason)], "BTC goes on"
 

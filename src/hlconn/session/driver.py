@@ -176,6 +176,7 @@ class Driver:
     posts ("post", or "error" when the venue takes no more), be they waited for or not.
     on_post_lost(post_id, reason): no answer to a `post`; each is answered, or lost, once.
     on_subscribed(subscription): the venue acknowledged it, once on each connection.
+    on_timing(what, seconds): "ack" and "post" from sent to answered, "reconnect" from a link's end to its next life.
     on_refused(subscription, message): the venue refused; message is its own text.
     on_bad_message(exc): a message that could not be read. on_callback_error(exc): a callback of yours that raised,
     of the feed or of this class; both are logged, and the link goes on.
@@ -195,6 +196,7 @@ class Driver:
         on_post_lost: Callable[[int, str], object] | None = None,
         on_refused: Callable[[dict[str, Any], str], object] | None = None,
         on_subscribed: Callable[[dict[str, Any]], object] | None = None,
+        on_timing: Callable[[str, float], object] | None = None,
         on_bad_message: Callable[[Exception], object] | None = None,
         on_callback_error: Callable[[BaseException], object] | None = None,
         rng: Random | None = None,
@@ -206,7 +208,7 @@ class Driver:
         self._feed = feed
         self._on_state, self._on_up, self._on_down = on_state, on_up, on_down
         self._on_control, self._on_post_lost = on_control, on_post_lost
-        self._on_refused, self._on_subscribed = on_refused, on_subscribed
+        self._on_refused, self._on_subscribed, self._on_timing = on_refused, on_subscribed, on_timing
         self._on_bad_message, self._on_callback_error = on_bad_message, on_callback_error
         self._listener_class = listener or listener_class()
         self._ssl: ssl.SSLContext | None = None
@@ -218,6 +220,7 @@ class Driver:
         self._effects: deque[Effect] = deque()
         self._performing = False
         self._live: set[int] = set()  # links of which LIVE was delivered
+        self._ended_s: dict[int, float] = {}  # when links that were live ended
         self._speaking = 0  # the link whose frame is in hand, where the feed does not say
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s: float | None = None
@@ -355,9 +358,11 @@ class Driver:
                 self._call(self._on_down, subscription, reason, time.monotonic_ns())
             case Refused(subscription, message):
                 self._call(self._on_refused, subscription, message)
-            case Subscribed(subscription):
+            case Subscribed(subscription, _, waited_s):
+                self._call(self._on_timing, "ack", waited_s)
                 self._call(self._on_subscribed, subscription)
-            case PostAnswered(_, message):
+            case PostAnswered(_, message, _, waited_s):
+                self._call(self._on_timing, "post", waited_s)
                 self._call(self._on_control, "error" if message.startswith(b'{"channel":"error"') else "post", message)
             case PostLost(post_id, reason):
                 self._call(self._on_post_lost, post_id, reason)
@@ -375,6 +380,8 @@ class Driver:
     def _tell(self, number: int, state: LinkState, reason: str) -> None:
         if number in self._live:
             self._live.discard(number)
+            if state is not LinkState.CLOSED:
+                self._ended_s[number] = time.monotonic()
             if not self._live and self._tick_timer is not None:
                 self._tick_timer.cancel()
                 self._tick_timer = None
@@ -383,6 +390,8 @@ class Driver:
         failure = None
         if state is LinkState.LIVE:
             self._live.add(number)
+            if (ended_s := self._ended_s.pop(number, None)) is not None:
+                self._call(self._on_timing, "reconnect", time.monotonic() - ended_s)
             self._failures.pop(number, None)
             if self._tick_timer is None:
                 self._tick_timer = asyncio.get_running_loop().call_later(self._config.fast_period_s, self._tick)

@@ -175,11 +175,12 @@ class Down:
 
 @dataclass(frozen=True, slots=True)
 class PostAnswered:
-    """message: the venue's whole answer, of channel `post`, or of `error` when it took no more posts."""
+    """message: the venue's whole answer, of channel `post`, or `error` when it takes no more. waited_s: since sent."""
 
     post_id: int
     message: bytes
     link: int = 0
+    waited_s: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,7 +404,7 @@ class Link:
         # To be sent, streams of a user first.
         self._queues: dict[str, dict[bytes, _Subscription]] = {"user": {}, "market": {}}
         self._watched: dict[bytes, _Subscription] = {}  # periodic ones that are on
-        self._posts: dict[int, float] = {}  # in flight, and when they are given up
+        self._posts: dict[int, tuple[float, float]] = {}  # in flight: when they are given up, when they were sent
         self._dues: list[tuple[float, int, _Subscription | int]] = []  # a heap; what is settled stays until it is due
         self._count = 0
         self._attempt = 0  # tries since a connection proved good; exponent of the backoff
@@ -506,7 +507,8 @@ class Link:
             raise Throttled(f"{_MAX_POSTS} posts are in flight, the venue takes no more", timeout_s)
         self.take_message(now_s, "cancel" if urgent else "post")
         self.counters.posts += 1
-        due_s = self._posts[post_id] = now_s + timeout_s
+        due_s = now_s + timeout_s
+        self._posts[post_id] = due_s, now_s
         self._push(due_s, post_id)
         return [Send(data, self.number)]
 
@@ -569,7 +571,7 @@ class Link:
         if generation != self.generation or self.state is not LinkState.LIVE:
             return []
         if (quick := _POST_ID.match(message)) is not None:  # what an order waits for is not parsed twice
-            return self._answered("post", int(quick[1]), message)
+            return self._answered(now_s, "post", int(quick[1]), message)
         try:
             envelope = orjson.loads(message)
             channel, data = envelope["channel"], envelope.get("data")
@@ -586,11 +588,11 @@ class Link:
         elif channel == "error" and isinstance(data, str):
             if (refused := _TOO_MANY_POSTS.match(data)) is not None:  # it says nothing about a subscription
                 self.counters.errors += 1
-                return self._answered(channel, int(refused[1]), message)
+                return self._answered(now_s, channel, int(refused[1]), message)
             return self._on_error(now_s, data)
         elif channel == "post":
             post_id = data.get("id") if isinstance(data, dict) else None
-            return self._answered(channel, post_id if type(post_id) is int else -1, message)
+            return self._answered(now_s, channel, post_id if type(post_id) is int else -1, message)
         else:
             self.counters.bad_controls += 1
         return []
@@ -693,7 +695,7 @@ class Link:
     def _is_due(self, entry: tuple[float, int, _Subscription | int]) -> bool:
         due_s, _, what = entry
         if isinstance(what, int):
-            return self._posts.get(what) == due_s
+            return what in self._posts and self._posts[what][0] == due_s
         return bool(what.asked) and what.due_s == due_s
 
     def _push(self, due_s: float, what: _Subscription | int) -> None:
@@ -945,7 +947,8 @@ class Link:
             found = max(parts, key=lambda sub: len(sub.folded), default=None)
         return found if found is not None and found.asked == method else None
 
-    def _answered(self, channel: str, post_id: int, message: bytes) -> list[Effect]:
-        if self._posts.pop(post_id, None) is None:
+    def _answered(self, now_s: float, channel: str, post_id: int, message: bytes) -> list[Effect]:
+        post = self._posts.pop(post_id, None)
+        if post is None:
             return [Forward(channel, message, self.number)]
-        return [PostAnswered(post_id, message, self.number)]
+        return [PostAnswered(post_id, message, self.number, now_s - post[1])]
