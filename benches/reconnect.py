@@ -81,9 +81,8 @@ async def measure(venue: subprocess.Popen[str], rounds: int) -> None:
     print(f"{len(wanted)} subscriptions on {len(driver.pool.links)} links, first served after {first_s:.3f} s")
     links = driver.pool.links
     served, data = [], []
-    for round_ in range(rounds):
-        if round_:
-            await asyncio.sleep(61.0)  # the messages of a minute have room for a thousand subscribes once, not twice
+    for _ in range(rounds):
+        await asyncio.sleep(61.0)  # the messages of a minute have room for a thousand subscribes once, not twice
         await until(lambda: all(state is SubState.LIVE for _, state, _ in driver.pool.subscriptions))
         all_again = [(link, link.counters.connects + 1) for link in links.values()]
         venue.stdin.write("cut\n")

@@ -152,6 +152,15 @@ def test_a_link_has_one_user_at_most_whoever_spells_the_address() -> None:
     assert bench.where(trades("A")) == [0], "market data may go beside any user"
 
 
+def test_streams_of_a_user_stay_together_on_the_main_link_however_much_it_has() -> None:
+    bench = Bench(max_links=2, subscriptions_per_link=2)
+    bench.want(trades("A"), trades("B"), trades("C"))
+    bench.want(stream("orderUpdates", ALICE), stream("userFills", ALICE))
+    assert bench.where(stream("orderUpdates", ALICE)) == bench.where(stream("userFills", ALICE)) == [0]
+    bench.want(stream("orderUpdates", BOB), trades("D"), stream("userFills", BOB))
+    assert bench.where(stream("orderUpdates", BOB)) == bench.where(stream("userFills", BOB)) == [1]
+
+
 def test_a_user_that_the_venue_may_still_have_on_a_link_keeps_others_from_it() -> None:
     bench = Bench(max_links=2)
     bench.want(stream("userFills", ALICE))

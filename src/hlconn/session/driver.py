@@ -385,7 +385,7 @@ class Driver:
             if not self._live and self._tick_timer is not None:
                 self._tick_timer.cancel()
                 self._tick_timer = None
-            if self._on_down is None:
+            if self._on_down is None and (state is not LinkState.CLOSED or not number):
                 self._call(self._feed.mark_stale, reason)
         failure = None
         if state is LinkState.LIVE:

@@ -235,7 +235,11 @@ class Pool:
         return numbers
 
     def _link_for(self, folded: dict[str, Any], taken: list[int]) -> int | None:
-        """The one that still has it; else the first with room; else a new one; else the one with least to do."""
+        """The one that still has it; else the first with room; else a new one; else the one with least to do.
+
+        Streams of a user go where that user's others are, and the first user's to the main link, however much it has:
+        its state tells whoever trades what is missed.
+        """
         config = self._config
         for number, link in self._links.items():
             if number not in taken and any(held == folded for held in link.holds):
@@ -245,6 +249,10 @@ class Pool:
             for number, link in sorted(self._links.items())
             if number not in taken and not any(_clash(folded, held) for held in link.holds)
         }
+        if "user" in folded:
+            mine = [n for n in load if any(held.get("user") == folded["user"] for held in self._links[n].holds)]
+            if mine or 0 in load:
+                return mine[0] if mine else 0
         for number, held in load.items():
             if held < config.subscriptions_per_link:
                 return number
