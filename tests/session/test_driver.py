@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 import types
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -24,7 +24,7 @@ import trustme
 import uvloop
 
 from hlconn.config import Endpoints, Network, SessionConfig
-from hlconn.errors import Closed, DecodeError, LinkDown
+from hlconn.errors import Closed, DecodeError, LinkDown, Throttled
 from hlconn.session.driver import Driver, listener_class
 from hlconn.session.link import LinkState, SubState
 from hlconn.session.pylistener import FeedListener
@@ -70,14 +70,16 @@ class Peer:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
+        self.subscribed: list[Any] = []
 
-    async def accept(self) -> None:
+    async def accept(self, *frames: bytes) -> None:
+        """frames: in one write with the end of the handshake."""
         request = await self.reader.readuntil(b"\r\n\r\n")
         key = request.split(b"Sec-WebSocket-Key: ")[1].split(b"\r\n")[0]
         answer = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
         self.writer.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + answer + b"\r\n\r\n"
+            b"Sec-WebSocket-Accept: " + answer + b"\r\n\r\n" + b"".join(frames)
         )
 
     async def receive(self) -> tuple[int, bytes]:
@@ -109,7 +111,10 @@ class Peer:
         if message["method"] == "ping":
             self.send(frame(TEXT, b'{"channel":"pong"}'))
             return
+        if message["method"] == "post":
+            return
         subscription = message["subscription"]
+        self.subscribed.append(subscription)
         if subscription["coin"] == "NOPE":
             text = "Invalid subscription " + orjson.dumps(subscription).decode()
             self.send(frame(TEXT, orjson.dumps({"channel": "error", "data": text})))
@@ -190,7 +195,7 @@ class FakeFeed:
     def on_raw(self, callback: Callable[[str, bytes], None]) -> None:
         self.raw = callback
 
-    def on_message(self, message: memoryview, recv_ns: int) -> None:
+    def on_message(self, message: memoryview, recv_ns: int = 0, link: int = 0) -> None:
         self.failed = None
         assert 0 <= time.monotonic_ns() - recv_ns < 5e9
         try:
@@ -210,6 +215,9 @@ class FakeFeed:
     def on_burst_end(self) -> None:
         self.log.append(("burst end",))
 
+    def flow(self, subscription: Mapping[str, Any], link: int) -> int:
+        return -1
+
     def mark_stale(self, reason: str) -> None:
         self.log.append(("stale", reason))
 
@@ -218,10 +226,21 @@ class FakeFeed:
 
 
 class Harness:
-    """A driver whose every callback goes to one log."""
+    """A driver whose every callback goes to one log. told: also what is up and down, else the feed is told."""
 
-    def __init__(self, endpoints: Endpoints, *, context: ssl.SSLContext | None = None, **settings: Any) -> None:
-        self.feed = FakeFeed()
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        *,
+        context: ssl.SSLContext | None = None,
+        told: bool = False,
+        feed: FakeFeed | None = None,
+        listener: type[Any] = FeedListener,
+        **settings: Any,
+    ) -> None:
+        self.feed = feed or FakeFeed()
+        self.told = told
+        self.timings: list[tuple[str, bool]] = []
         self.log = self.feed.log
         self.errors: list[BaseException] = []
         config = SessionConfig(**{**CONFIG, "ssl_context": context, **settings})
@@ -234,8 +253,16 @@ class Harness:
             on_refused=lambda subscription, message: self.log.append(("refused", subscription, message)),
             on_bad_message=lambda exc: self.log.append(("bad", str(exc))),
             on_callback_error=self.errors.append,
-            listener=FeedListener,
+            on_post_lost=lambda post_id, reason: self.log.append(("lost", post_id, reason)),
+            on_timing=lambda what, seconds: self.timings.append((what, 0 <= seconds < 5)),
+            on_up=lambda subscription, _: self.log.append(("up", subscription)) if self.told else None,
+            on_down=self.on_down if told else None,
+            listener=listener,
         )
+
+    def on_down(self, subscription: dict[str, Any], reason: str, recv_ns: int) -> None:
+        assert abs(time.monotonic_ns() - recv_ns) < 5e9
+        self.log.append(("down", subscription, reason))
 
     def on_state(self, state: LinkState, reason: str, recv_ns: int) -> None:
         assert abs(time.monotonic_ns() - recv_ns) < 5e9
@@ -304,7 +331,7 @@ def test_connect_subscribe_and_read(stack: str, tls: bool, ca: trustme.CA) -> No
                     ("data", "BTC"),
                     ("data", "ETH"),
                 ]
-                assert harness.driver.link.subscriptions == [(BTC, SubState.ACKED), (ETH, SubState.ACKED)]
+                assert harness.driver.link.subscriptions == [(BTC, SubState.LIVE), (ETH, SubState.LIVE)]
                 harness.driver.unsubscribe(BTC)
                 await harness.driver.wait_live(0.0)
             assert harness.log[-2:] == [("stale", "closed by us"), ("closed", "closed by us")]
@@ -672,6 +699,169 @@ def test_a_refused_subscription_is_told_once_and_not_sent_again() -> None:
     run(main())
 
 
+# Posts.
+
+
+def test_posts_are_answered_or_lost_and_none_goes_out_without_a_link(stack: str) -> None:
+    answer = b'{"channel":"post","data":{"id":1,"response":{}}}'
+
+    async def posts(peer: Peer) -> None:
+        await peer.accept()
+        await peer.receive()
+        peer.send(frame(TEXT, answer), frame(TEXT, answer))
+        for _ in range(2):
+            await peer.receive()
+        peer.send(frame(CLOSE, b""))
+        await peer.reader.read()
+
+    async def main() -> None:
+        async with Venue(posts) as venue:
+            harness = Harness(venue.endpoints, backoff_min_s=5.0, backoff_max_s=5.0)
+            with pytest.raises(LinkDown, match="idle"):
+                harness.driver.post(1, b"p", 1.0)
+            async with harness:
+                await harness.driver.wait_live(5.0)
+                harness.driver.post(1, b'{"method":"post","id":1}', 5.0)
+                await harness.seen("control", "post", answer, times=2)
+                assert harness.timings == [("post", True)]
+                harness.driver.post(2, b'{"method":"post","id":2}', 0.01)
+                await harness.seen("lost", 2, "no answer in time")
+                harness.driver.post(3, b'{"method":"post","id":3}', 5.0)
+                reason = "closed by the venue, without a code"
+                await harness.seen("waiting", reason)
+                assert harness.of("lost")[1:] == [("lost", 3, f"the link went down: {reason}")]
+                assert harness.log.index(("lost", 3, f"the link went down: {reason}")) < harness.log.index(
+                    ("waiting", reason)
+                )
+                with pytest.raises(LinkDown, match="waiting"):
+                    harness.driver.post(4, b"p", 1.0)
+            with pytest.raises(Closed):
+                harness.driver.post(5, b"p", 1.0)
+
+    run(main(), stack)
+
+
+def test_a_post_beyond_the_budget_is_not_written() -> None:
+    async def main() -> None:
+        async with Venue() as venue, Harness(venue.endpoints, messages_per_minute=8, max_links=1) as harness:
+            await harness.driver.wait_live(5.0)
+            for post_id in range(6):
+                harness.driver.post(post_id, b'{"method":"ping"}', 5.0)
+            with pytest.raises(Throttled):
+                harness.driver.post(6, b'{"method":"ping"}', 5.0)
+            assert not harness.driver.write(b'{"method":"ping"}')
+
+    run(main())
+
+
+# The first read.
+
+
+def test_what_comes_in_one_read_with_the_end_of_the_handshake_comes_after_the_link_is_live(stack: str) -> None:
+    refused = b'{"channel":"error","data":"too many pending post requests id=7"}'
+
+    async def eager(peer: Peer) -> None:
+        await peer.accept(frame(TEXT, refused), frame(TEXT, book("BTC")))
+        await peer.serve()
+
+    async def main() -> None:
+        async with Venue(eager) as venue, Harness(venue.endpoints) as harness:
+            await harness.seen("data", "BTC")
+            assert harness.log == [
+                ("connecting", "try 1"),
+                ("live", "connected"),
+                ("control", "error", refused),
+                ("data", "BTC"),
+            ]
+
+    run(main(), stack)
+
+
+def test_a_connection_that_ends_in_one_read_with_its_handshake_was_live_and_is_replaced(stack: str) -> None:
+    async def brief(peer: Peer) -> None:
+        await peer.accept(frame(CLOSE, b""))
+        await peer.reader.read()
+
+    async def main() -> None:
+        async with Venue(brief, serve) as venue, Harness(venue.endpoints) as harness:
+            await harness.seen("live", "connected", times=2)
+            await until(lambda: venue.open == 1)
+            assert harness.driver.state is LinkState.LIVE
+
+    run(main(), stack)
+
+
+# Several links.
+
+
+class LinkedFeed(FakeFeed):
+    """A feed that says which link the message in hand came from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.link = 0
+
+    def on_message(self, message: memoryview, recv_ns: int = 0, link: int = 0) -> None:
+        self.link = link
+        super().on_message(message, recv_ns, link)
+
+
+class Wrapped(FeedListener):
+    """In the shape of the compiled one: it leaves all to its twin."""
+
+    def __init__(self, feed: Any, twin: FeedListener) -> None:
+        super().__init__(feed, twin.on_error, twin.on_disconnected, 1 << 20, twin.link, twin.on_connected)
+
+
+@pytest.mark.parametrize("feed", [FakeFeed, LinkedFeed])
+@pytest.mark.parametrize("listener", [FeedListener, Wrapped])
+def test_each_of_several_links_hears_its_own_answers(
+    stack: str, feed: type[FakeFeed], listener: type[FeedListener]
+) -> None:
+    async def main() -> None:
+        async with Venue() as venue:
+            harness = Harness(
+                venue.endpoints, feed=feed(), listener=listener, told=True, subscriptions_per_link=1, max_links=2,
+                ping_interval_s=0.03, pong_timeout_s=1.0,
+            )  # fmt: skip
+            harness.driver.subscribe(BTC)
+            harness.driver.subscribe(ETH)
+            async with harness:
+                await harness.seen("data", "BTC")
+                await harness.seen("data", "ETH")
+                links = harness.driver.pool.links
+                await until(lambda: all(link.counters.pongs > 2 for link in links.values()))
+                assert harness.driver.pool.subscriptions == [(BTC, SubState.LIVE, 0), (ETH, SubState.LIVE, 1)]
+                assert (venue.count, len(harness.of("live"))) == (2, 1), "the state is the main link's"
+                number = next(n for n, peer in enumerate(venue.peers) if peer.subscribed == [ETH])
+                venue.peers[number].writer.transport.abort()
+                await until(lambda: ("up", ETH) in harness.log[harness.log.index(("data", "ETH")) + 2 :])
+                assert harness.timings == [("ack", True), ("ack", True), ("reconnect", True), ("ack", True)]
+                reason = "connection lost without a close frame"
+                assert harness.of("down", "waiting", "stale") == [("down", ETH, reason)], "BTC goes on"
+
+    run(main(), stack)
+
+
+def test_what_is_down_and_lost_is_told_before_the_state() -> None:
+    async def main() -> None:
+        async with Venue() as venue:
+            harness = Harness(venue.endpoints, told=True)
+            harness.driver.subscribe(BTC)
+            async with harness:
+                await harness.seen("up", BTC)
+            told = [entry for entry in harness.log if entry[0] not in ("data", "silent")]
+            assert told == [
+                ("connecting", "try 1"),
+                ("live", "connected"),
+                ("up", BTC),
+                ("down", BTC, "closed by us"),
+                ("closed", "closed by us"),
+            ]
+
+    run(main())
+
+
 # Callbacks that raise or reach back.
 
 
@@ -737,8 +927,8 @@ def test_a_callback_may_subscribe_and_close() -> None:
                 if state is LinkState.LIVE:
                     harness.driver.subscribe(ETH)
 
-            def on_message(message: memoryview, recv_ns: int) -> None:
-                FakeFeed.on_message(harness.feed, message, recv_ns)
+            def on_message(message: memoryview, recv_ns: int = 0, link: int = 0) -> None:
+                FakeFeed.on_message(harness.feed, message, recv_ns, link)
                 if harness.log[-1] == ("data", "ETH"):
                     closing.append(asyncio.get_running_loop().create_task(harness.driver.close()))
 
