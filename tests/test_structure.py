@@ -32,6 +32,8 @@ RANKS: list[list[str]] = [
         "_core.classify_table",
         "_core.classify",
         "_core.action",
+        "_core.histogram",
+        "_core.tids",
         "_core.book",
         "_core.secp",
         "_core.oneshot",

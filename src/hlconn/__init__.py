@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._core.book import Book
 from ._core.classify import classify, classify_status
 from ._core.feed import Feed
+from ._core.histogram import Histogram
 from .config import Endpoints, Network, SessionConfig, TradingConfig
 from .errors import (
     Closed,
@@ -88,6 +89,7 @@ __all__ = [
     "FillEvent",
     "Grade",
     "Grouping",
+    "Histogram",
     "HlconnError",
     "Instrument",
     "Instruments",
