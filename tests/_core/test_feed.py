@@ -882,6 +882,7 @@ def test_the_last_1024_trades_are_remembered_and_nothing_new_is_taken_for_old(mo
     got: list[int] = []
     feed.on_trades("BTC", lambda rows: got.extend(rows["tid"].tolist()))
     known: list[int] = []  # in the order in which they came
+    times_ms: dict[int, int] = {}
     row = captures.trade(Random(1), COINS[0], T0)
     for at in range(60):
         fresh = [rng.choice((at << 20, rng.getrandbits(40) << 12)) + i for i in range(rng.randint(0, most))]
@@ -890,11 +891,30 @@ def test_the_last_1024_trades_are_remembered_and_nothing_new_is_taken_for_old(mo
         tids = fresh + old
         rng.shuffle(tids)
         if tids:
-            rows = [{**row, "tid": tid, "time": T0 + rng.randint(0, 99)} for tid in tids]
+            for tid in tids:
+                times_ms.setdefault(tid, T0 + at)
+            rows = [{**row, "tid": tid, "time": times_ms[tid]} for tid in tids]
             before = len(got)
             feed.on_message(wire({"channel": "trades", "data": rows}))
             assert got[before:] == [tid for tid in tids if tid in fresh]
         known += [tid for tid in tids if tid in fresh]
+
+
+def test_what_is_older_than_a_known_trade_of_its_message_was_missed_before_and_does_not_come_late() -> None:
+    feed = Feed()
+    got: list[list[int]] = []
+    feed.on_trades("BTC", lambda rows: got.append(rows["tid"].tolist()))
+
+    def message(*tids: int) -> bytes:
+        return wire(
+            {"channel": "trades", "data": [{**captures.trade(Random(t), COINS[0], T0 + t), "tid": t} for t in tids]}
+        )
+
+    feed.on_message(message(5))
+    feed.on_message(message(3, 4, 5, 6))
+    feed.on_message(message(8, 6, 7))  # whatever the order of the rows
+    feed.on_message(message(1))  # nothing in it is known: it is not for us to say that it is old
+    assert got == [[5], [6], [8, 7], [1]]
 
 
 def test_a_message_of_any_size_is_remembered_whole() -> None:

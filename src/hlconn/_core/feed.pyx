@@ -31,6 +31,7 @@ cdef extern from "Python.h":
 cdef enum:
     OTHER_NAMES = 64         # channels counted by name; the venue has about 30, a hostile peer any number
 
+cdef int64_t NEVER_MS = -0x7FFFFFFFFFFFFFFF
 cdef int64_t MAX_TIME_MS = 4_398_046_511_104  # in the year 2109: what is beyond has no nanoseconds in 64 bits
 cdef int64_t WINDOW_NS = 60_000_000_000  # clocks drift apart: the least offset is that of one to two minutes
 
@@ -74,12 +75,18 @@ cdef class Slot:
         tids_free(&self.seen)
 
 
-# The rows of new trades, moved to the front; how many. -1: no memory.
+# The rows of new trades, moved to the front; how many. -1: no memory. Not new either, and not noted, is what was never
+# seen but is older than a trade of the message that was: a replay shows again what was missed before.
 cdef Py_ssize_t sift(Tids* seen, char* rows, Py_ssize_t stride, Py_ssize_t total) noexcept nogil:
     cdef Py_ssize_t fresh = 0
     cdef Py_ssize_t i
     cdef TradeRow* row
     cdef int64_t newest = seen.time_ms
+    cdef int64_t known_ms = NEVER_MS
+    for i in range(total):
+        row = <TradeRow*>(rows + i * stride)
+        if row.time <= newest and row.time > known_ms and tids_has(seen, row.tid):
+            known_ms = row.time
     if not tids_fit(seen, total):
         for i in range(total):
             fresh += not tids_has(seen, (<TradeRow*>(rows + i * stride)).tid)
@@ -88,7 +95,7 @@ cdef Py_ssize_t sift(Tids* seen, char* rows, Py_ssize_t stride, Py_ssize_t total
         fresh = 0
     for i in range(total):
         row = <TradeRow*>(rows + i * stride)
-        if tids_add(seen, row.tid, row.time):
+        if row.time >= known_ms and tids_add(seen, row.tid, row.time):
             newest = max(newest, row.time)
             if fresh != i:
                 memcpy(rows + fresh * stride, rows + i * stride, <size_t>stride)
@@ -161,7 +168,8 @@ cdef class Feed:
 
         trades: structured array (n,) of `hlconn.types.TRADE_DTYPE`, oldest first as the venue sent them, reused by
         the next message: copy what you keep. Each trade comes once: of those that another link brought before, or
-        that the venue replays after a subscribe, rows are left out by `tid`, against the last 1,024 trades at least.
+        that the venue replays after a subscribe, rows are left out by `tid`, against the last 1,024 trades at least,
+        and so is what is older than such a row.
         One callback a coin, or a tuple of them, called in order. After None, nothing is remembered.
         """
         cdef Slot slot = self._slot(coin)
@@ -173,7 +181,7 @@ cdef class Feed:
     def on_replay(self, coin: str, callback: object) -> None:
         """For the next trades message of `coin` alone, call `callback(trades, known)` instead of who listens.
 
-        trades: the new ones, as in `on_trades`, maybe none. known: how many others in the message were seen before:
+        trades: the new ones, as in `on_trades`, maybe none. known: how many others in the message are not new:
         the venue sends trades without holes, so that one known trade after an interruption proves that none is
         missing. To be armed when the stream was interrupted; needs a callback of `on_trades`. None: not any more.
         """
@@ -185,6 +193,13 @@ cdef class Feed:
         if slot is None:
             return np.zeros(len(tids), np.bool_)
         return np.array([tids_has(&slot.seen, tid) for tid in tids.tolist()], np.bool_)
+
+    def last_trade_ms(self, coin: str) -> int | None:
+        """The venue's time of the newest trade of `coin` seen; None when there was none, or nobody listens."""
+        cdef Slot slot = self._slots.get(coin)
+        if slot is None or not slot.seen.time_ms:
+            return None
+        return slot.seen.time_ms
 
     def note_trades(self, coin: str, trades: np.ndarray) -> None:
         """Take these trades of `coin` for seen: they came another way than by a message. trades: as in `on_trades`."""
