@@ -1,6 +1,7 @@
 """Bursts over a loopback socket: the processor time that one message costs the client, side by side.
 
-The reference is a Python picows listener that only counts its frames: what receiving costs before anybody reads.
+The reference is a Python picows listener that only counts its frames: what receiving costs before anybody reads. More
+callbacks on the one book show what each further consumer costs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import hlconn
 from hlconn.session import driver, pylistener
 
 PER_BURST = 64 * 512
+CONSUMERS = (2, 3, 9)
 GROUP = f"loopback burst of {PER_BURST} bbo messages: client CPU"
 
 
@@ -63,6 +65,10 @@ class Counting(WSListener):
             burst.finished()
 
 
+#: Median us of one message, by name of the test.
+MEDIANS_US: dict[str, float] = {}
+
+
 def measure(benchmark: BenchmarkFixture, url: str, receiver: Any) -> None:
     """Time rounds of one burst each. receiver(burst) is an async context manager that is connected once entered."""
     loop = asyncio.new_event_loop()
@@ -82,6 +88,8 @@ def measure(benchmark: BenchmarkFixture, url: str, receiver: Any) -> None:
 
     benchmark.pedantic(one_burst, rounds=25, warmup_rounds=3)  # type: ignore[no-untyped-call]
     assert burst.seen == PER_BURST
+    if benchmark.stats is not None:  # it is with --benchmark-disable
+        MEDIANS_US[benchmark.name] = benchmark.stats.stats.median / PER_BURST * 1e6
     control.disconnect(graceful=False)
     run(context.__aexit__(None, None, None))
     loop.close()
@@ -99,11 +107,24 @@ class CountingReceiver:
         await self.transport.wait_disconnected()
 
 
+class Further:
+    """A consumer that only counts."""
+
+    def __init__(self) -> None:
+        self.seen = 0
+
+    def on_book(self, book: hlconn.Book) -> None:
+        self.seen += 1
+
+
 class HlconnReceiver:
-    def __init__(self, url: str, burst: Burst) -> None:
+    """consumers: callbacks on the book; the first ends the burst, and each further one has seen as much as it."""
+
+    def __init__(self, url: str, burst: Burst, consumers: int = 1) -> None:
         http_url = url.replace("ws:", "http:").removesuffix("/ws")
         self.client = hlconn.connect(hlconn.Endpoints(http_url, url, hlconn.Network.LOCAL))
         self.burst = burst
+        self.further = [Further() for _ in range(consumers - 1)]
 
     async def __aenter__(self) -> None:
         hl = await self.client.__aenter__()
@@ -115,10 +136,13 @@ class HlconnReceiver:
                 assert [book.best_bid, book.best_ask] == LAST_TOP
                 burst.finished()
 
+        for further in self.further:
+            hl.market.on_book("BTC", further.on_book, feeds=("bbo",))
         hl.market.on_book("BTC", on_book, feeds=("bbo",))
 
     async def __aexit__(self, *_: object) -> None:
         counters = self.client.feed.counters["bbo"]
+        assert all(further.seen == counters["messages"] for further in self.further)
         assert counters["errors"] == counters["unrouted"] == counters["fallback"] == counters["out_of_order"] == 0
         await self.client.__aexit__(None, None, None)
 
@@ -148,3 +172,24 @@ def test_burst_hlconn_book_and_callback(benchmark: BenchmarkFixture, url: str) -
 def test_burst_hlconn_python_listener(benchmark: BenchmarkFixture, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(driver, "listener_class", lambda: pylistener.FeedListener)
     measure(benchmark, url, lambda burst: HlconnReceiver(url, burst))
+
+
+@pytest.mark.parametrize("consumers", CONSUMERS)
+@pytest.mark.benchmark(group=GROUP, timer=time.process_time)
+def test_burst_hlconn_consumers(benchmark: BenchmarkFixture, url: str, consumers: int) -> None:
+    measure(benchmark, url, lambda burst: HlconnReceiver(url, burst, consumers))
+
+
+def test_burst_ratios() -> None:
+    """Prints the figures of one run; nothing without times."""
+    if not MEDIANS_US:
+        pytest.skip("nothing was timed")
+    base = MEDIANS_US["test_burst_picows_listener_that_only_counts"]
+    one = MEDIANS_US["test_burst_hlconn_book_and_callback"]
+    for name, median_us in MEDIANS_US.items():
+        print(f"{name:48} {median_us:.3f} us a message, {median_us / base:.2f} of picows")
+    for consumers in CONSUMERS:
+        more_us = MEDIANS_US[f"test_burst_hlconn_consumers[{consumers}]"] - one
+        print(
+            f"{consumers} consumers: {more_us:+.3f} us a message, {more_us / (consumers - 1):+.3f} us each further one"
+        )
