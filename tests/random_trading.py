@@ -503,7 +503,7 @@ async def become_quiet(venue: Venue, link: Link, strategy: Strategy, speed: floa
     async def settled() -> None:
         while not (
             link.state is LinkState.LIVE
-            and all(state is SubState.ACKED for _, state in link.subscriptions)
+            and all(state is SubState.LIVE for _, state in link.subscriptions)
             and not (trader._table.flights or trader._has_questions() or trader._to_reconcile)
         ):
             await asyncio.sleep(0.5 / speed)

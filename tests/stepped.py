@@ -12,7 +12,19 @@ from typing import Any
 import orjson
 
 from hlconn import DecodeError, Feed, LinkDown, SessionConfig
-from hlconn.session.link import Connect, Disconnect, Effect, Forward, Link, LinkState, Send, StateChanged, Subscribed
+from hlconn.session.link import (
+    Connect,
+    Disconnect,
+    Down,
+    Effect,
+    Forward,
+    Link,
+    LinkState,
+    Send,
+    StateChanged,
+    Subscribed,
+    Up,
+)
 from hlconn.sim import Pipe, Venue
 from hlconn.trading.trader import Trader
 
@@ -156,6 +168,8 @@ class PipeWire:
                 self.trader.on_subscribed(subscription)
             case Forward(channel, message):
                 self.trader.on_message(channel, message)
+            case Up() | Down():
+                pass
             case _:
                 raise AssertionError(effect)
 

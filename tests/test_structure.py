@@ -41,7 +41,7 @@ RANKS: list[list[str]] = [
         "account",
         "responses",
     ],
-    ["session.link", "session.pylistener", "session.driver", "session.http"],
+    ["session.link", "session.pool", "session.pylistener", "session.driver", "session.http"],
     ["market", "trading.ledger", "trading.orders", "trading.trader"],
     ["client", "blocking"],
 ]

@@ -7,6 +7,7 @@ what it breaks. One copy of the tree and one build folder serve all of them: onl
 Patches of the venue in a box alone (src/hlconn/sim), which is pure Python, need no build: they are planted beside the
 compiled files of the installed hlconn, and its own tests have to catch them. So are those of trading and its session
 (also Python), which random strategies have to find within 300 seeds: the name of the test that failed says the seed.
+Those whose name begins with session_ have to be found by the modelled network and venue, within 500 seeds.
 """
 
 from __future__ import annotations
@@ -84,15 +85,24 @@ class TradingWorkshop(SimWorkshop):
     tests = ["tests/trading/test_random.py"]
 
 
+class SessionWorkshop(SimWorkshop):
+    """For bugs of src/hlconn/session that the session alone has to show."""
+
+    tests = ["tests/session/test_simulation.py"]
+
+
 #: Who takes a patch all of whose files begin so; the first that fits.
 KINDS: list[tuple[tuple[str, ...], type[Workshop], str]] = [
     (("src/hlconn/sim/",), SimWorkshop, "sim"),
     (("src/hlconn/trading/", "src/hlconn/session/", "src/hlconn/client.py"), TradingWorkshop, "trading"),
     (("",), Workshop, "."),
+    ((), SessionWorkshop, "session"),
 ]
 
 
 def kind_of(patch: Path) -> int:
+    if patch.stem.startswith("session_"):  # the files alone do not tell: trading has bugs there too
+        return len(KINDS) - 1
     files = files_of(patch.read_text())
     return next(at for at, (roots, *_) in enumerate(KINDS) if all(name.startswith(roots) for name in files))
 

@@ -23,6 +23,7 @@ from .responses import read_info
 from .session.driver import Driver
 from .session.http import Http
 from .session.link import Link, LinkState
+from .session.pool import Pool
 from .trading.trader import Trader
 
 __all__ = ["Client", "connect"]
@@ -121,8 +122,8 @@ class _Wire:
 class Client:
     """A session with one venue, to be used as `async with`. Made by `connect`.
 
-    market: books and trades. trader, instruments: see there. feed: the level below, for its counters. link: the
-    connection, for its counters.
+    market: books and trades. trader, instruments: see there. feed: the level below, for its counters. pool: the
+    connections; link: the main one of them, for its counters.
 
     A callback that raises, or a subscription that the venue refuses and nobody awaits, cancels the body of
     `async with`, which then raises that exception (as `asyncio.TaskGroup` does, but as it is, not in a group). Until
@@ -183,16 +184,21 @@ class Client:
 
     @property
     def link(self) -> Link:
-        """The connection's state machine: `state`, `subscriptions`, `counters`. ConfigError outside of `async with`."""
+        """The main connection: `state`, `subscriptions`, `counters`. ConfigError outside of `async with`."""
+        return self.pool.main
+
+    @property
+    def pool(self) -> Pool:
+        """All connections: `links`, `subscriptions`, `counters` by link. ConfigError outside of `async with`."""
         if self._driver is None:
             raise ConfigError(_OUTSIDE)
-        return self._driver.link
+        return self._driver.pool
 
     def on_state(self, callback: StateCallback) -> None:
-        """Call `callback(state, reason, now_ns)` at each change of the link's state, in order with the data.
+        """Call `callback(state, reason, now_ns)` at each change of the main link's state, in order with the data.
 
-        When the link is no longer live, books are stale, and the outcome of what was in flight is unknown, before
-        anybody is called. now_ns: `time.monotonic_ns()`.
+        When it is no longer live, the books that it served are stale, and the outcome of what was in flight is unknown,
+        before anybody is called. now_ns: `time.monotonic_ns()`.
         """
         self._on_state.append(callback)
 
@@ -205,6 +211,7 @@ class Client:
             self._config,
             self.feed,
             on_state=self._state_changed,
+            on_down=self._down,
             on_control=self._control,
             on_refused=self._refused,
             on_subscribed=self._subscribed,
@@ -315,6 +322,9 @@ class Client:
             self._trader.on_down(reason)
         for callback in self._on_state:
             callback(state, reason, now_ns)
+
+    def _down(self, subscription: dict[str, Any], reason: str, recv_ns: int) -> None:
+        self.feed.mark_stale(reason, subscription)
 
     def _control(self, channel: str, message: bytes) -> None:
         if self._trader is not None:

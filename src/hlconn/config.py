@@ -25,6 +25,9 @@ class Network(Enum):
     LOCAL = "local"
 
 
+#: WebSocket connections of one IP address at a time (the venue's docs, "Rate limits").
+MAX_LINKS = 10
+
 _HTTP_URLS = {
     Network.MAINNET: "https://api.hyperliquid.xyz",
     Network.TESTNET: "https://api.hyperliquid-testnet.xyz",
@@ -71,10 +74,18 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True)
 class SessionConfig:
-    """How a link behaves. Times in seconds; the defaults suit the public venue.
+    """How a session behaves. Times in seconds; the defaults suit the public venue.
 
     The venue closes a connection to which it has sent nothing for 60 s, and half-open connections are
     common: hence a JSON ping every `ping_interval_s` and a new socket when no pong came in `pong_timeout_s`.
+
+    ack_timeout_s, ack_tries: a message about a subscription that is not answered in time is sent again; after so many
+    the socket is held responsible. slow_period_s, fast_period_s: how often the venue pushes l2Book; a stream that is
+    silent for three periods, and for `silence_min_s`, is subscribed to again.
+    sockets_per_minute, messages_per_minute, max_subscriptions: the venue's limits for one IP address, over all
+    connections: give less when something else uses the same address.
+    subscriptions_per_link, max_links: another link is opened once the others have so many, up to so many links; the
+    venue allows ten for one IP address. redundancy: on how many links each subscription to market data is kept.
     """
 
     connect_timeout_s: float = 10.0
@@ -83,9 +94,16 @@ class SessionConfig:
     ack_timeout_s: float = 5.0
     backoff_min_s: float = 0.25
     backoff_max_s: float = 10.0
+    ack_tries: int = 3
     sockets_per_minute: int = 30
+    messages_per_minute: int = 2000
+    max_subscriptions: int = 1000
+    subscriptions_per_link: int = 100
+    max_links: int = 4
+    redundancy: int = 1
     slow_period_s: float = 5.0
     fast_period_s: float = 0.5
+    silence_min_s: float = 3.0
     max_frame_bytes: int = 16 * 1024 * 1024
     ssl_context: SSLContext | None = None
     proxy_url: str | None = None
@@ -98,14 +116,27 @@ class SessionConfig:
             "ack_timeout_s",
             "backoff_min_s",
             "backoff_max_s",
-            "sockets_per_minute",
             "slow_period_s",
             "fast_period_s",
+            "silence_min_s",
+            "ack_tries",
+            "sockets_per_minute",
+            "messages_per_minute",
+            "max_subscriptions",
+            "subscriptions_per_link",
+            "max_links",
+            "redundancy",
             "max_frame_bytes",
         ):
             value = getattr(self, name)
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{name} must be a positive number, not {value!r}")
+            if not name.endswith("_s") and type(value) is not int:
+                raise ConfigError(f"{name} must be a whole number, not {value!r}")
+        if self.max_links > MAX_LINKS:
+            raise ConfigError(f"max_links ({self.max_links}) must not exceed {MAX_LINKS}, the venue's limit")
+        if self.redundancy > self.max_links:
+            raise ConfigError(f"redundancy ({self.redundancy}) needs as many links: max_links is {self.max_links}")
         if self.backoff_min_s > self.backoff_max_s:
             raise ConfigError(
                 f"backoff_min_s ({self.backoff_min_s}) must not exceed backoff_max_s ({self.backoff_max_s})"

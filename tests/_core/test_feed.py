@@ -29,7 +29,7 @@ def plain(shape: str, time_ms: int = T0) -> bytes:
 
 
 SLOW, FAST, BBO, TRADE, TRADES = plain("slow"), plain("fast"), plain("bbo", T0 + 1), plain("one trade"), plain("trades")
-NONE = {"messages": 0, "bytes": 0, "out_of_order": 0, "fallback": 0, "unrouted": 0, "errors": 0}
+NONE = {"messages": 0, "bytes": 0, "out_of_order": 0, "twins": 0, "fallback": 0, "unrouted": 0, "errors": 0}
 
 
 def rename(message: bytes, coin: str) -> bytes:
@@ -686,6 +686,101 @@ def test_a_late_message_does_not_end_silence() -> None:
     feed.mark_silent(5000, slow_ns=1000, fast_ns=1000)
     feed.on_message(captures.example("slow", time_ms=T0 - 1), recv_ns=5000)
     assert book.stale_reason == "slow feed silent"
+
+
+# --- links --------------------------------------------------------------------------------------------------------
+
+SUBSCRIPTIONS: dict[str, dict[str, Any]] = {
+    "slow": {"type": "l2Book", "coin": "BTC"},
+    "fast": {"type": "l2Book", "coin": "BTC", "fast": True},
+    "bbo": {"type": "bbo", "coin": "BTC"},
+    "trades": {"type": "trades", "coin": "BTC"},
+}
+
+
+def test_messages_are_counted_by_subscription_and_link_whatever_becomes_of_them() -> None:
+    feed = Feed()
+    assert [feed.flow(sub, 0) for sub in SUBSCRIPTIONS.values()] == [-1] * 4  # nobody asked for them
+    feed.book("BTC")
+    feed.on_trades("BTC", len)
+    for link, message in [(0, SLOW), (15, SLOW), (15, FAST), (0, plain("slow", T0 - 1)), (3, BBO), (3, TRADES)]:
+        feed.on_message(message, link=link)
+    with pytest.raises(DecodeError):
+        feed.on_message(SLOW[:-2], link=3)
+    got = {name: [feed.flow(sub, link) for link in (0, 3, 15)] for name, sub in SUBSCRIPTIONS.items()}
+    assert got == {"slow": [2, 0, 1], "fast": [0, 0, 1], "bbo": [0, 1, 0], "trades": [0, 1, 0]}
+    for other in (
+        {"type": "l2Book", "coin": "BTC", "nSigFigs": 4},
+        {"type": "bbo", "coin": "ETH"},
+        {"type": "candle", "coin": "BTC", "interval": "1m"},
+        {"type": "userFills", "user": "0x"},
+    ):
+        assert feed.flow(other, 0) == -1
+    assert feed.flow({"type": "l2Book", "coin": "BTC", "nSigFigs": None}, 0) == 2
+    feed.on_trades("BTC", None)
+    assert feed.flow(SUBSCRIPTIONS["trades"], 3) == -1
+
+
+@pytest.mark.parametrize("link", [-1, 16, 2**31])
+def test_a_link_that_cannot_be_is_refused_and_its_message_not_taken(link: int) -> None:
+    feed = Feed()
+    feed.book("BTC")
+    with pytest.raises((ConfigError, OverflowError)):
+        feed.on_message(SLOW, link=link)
+    with pytest.raises((ConfigError, OverflowError)):
+        feed.flow(SUBSCRIPTIONS["slow"], link)
+    assert counted(feed, "l2Book") == {}
+
+
+@pytest.mark.parametrize(("name", "message"), [("slow", SLOW), ("fast", FAST), ("bbo", BBO)])
+def test_a_book_is_stale_while_one_of_its_feeds_is_down_and_live_once_it_speaks_again(
+    name: str, message: bytes
+) -> None:
+    feed, book, other = two_live_books()
+    for each in (SLOW, FAST, BBO):
+        feed.on_message(each)
+    assert not book.stale
+    feed.mark_stale("cut", SUBSCRIPTIONS[name])
+    assert book.stale
+    assert book.stale_reason == f"{name} feed down: cut"
+    assert book.copy().stale_reason == book.stale_reason
+    assert not other.stale
+    for each in (SLOW, FAST, BBO):
+        if each is not message:
+            feed.on_message(each)
+    assert book.stale  # what the others say is no proof of the one that is down
+    feed.on_message(message, link=1)  # the same time again, over another link: the venue's present answer
+    assert not book.stale
+
+
+def test_a_book_all_of_whose_feeds_are_down_begins_anew_and_waits_for_each() -> None:
+    feed, book, _ = two_live_books()
+    for each in (SLOW, FAST, BBO):
+        feed.on_message(each)
+    for name in ("slow", "bbo", "fast"):
+        feed.mark_stale("cut", SUBSCRIPTIONS[name])
+    assert book.times_ms == {}
+    feed.on_message(plain("slow", T0 - 5000))  # older than before: it begins anew
+    assert book.times_ms == {"slow": T0 - 5000}
+    assert book.stale_reason == "fast and bbo feed down: cut"
+    feed.on_message(plain("fast", T0 - 5000))
+    feed.on_message(plain("bbo", T0 - 5000))
+    assert not book.stale
+
+
+def test_the_loss_of_a_feed_that_a_book_is_not_meant_to_have_changes_nothing() -> None:
+    feed = Feed()
+    book = feed.book("BTC", feeds=("fast", "bbo"))
+    feed.on_message(FAST)
+    for sub in (
+        SUBSCRIPTIONS["slow"],
+        SUBSCRIPTIONS["trades"],
+        {"type": "l2Book", "coin": "BTC", "nSigFigs": 3},
+        {"type": "bbo", "coin": "ETH"},
+        {"type": "userFills", "user": "0x"},
+    ):
+        feed.mark_stale("cut", sub)
+    assert not book.stale
 
 
 # --- bursts -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hlconn import Feed
+from hlconn import ConfigError, Feed
 from hlconn._core import _build
 
 if version("picows") != _build.PICOWS_VERSION:  # importing the compiled listener could crash: see its docstring
@@ -45,3 +45,11 @@ def test_it_needs_a_feed_and_a_listener() -> None:
     for arguments in ((None, twin), (Feed(), None), (twin, twin), (Feed(), object()), (Feed(),), ()):
         with pytest.raises((TypeError, AttributeError)):
             FeedListener(*arguments)
+
+
+def test_it_is_the_link_that_its_twin_says_or_the_first_one() -> None:
+    _, twin, _ = listener()
+    for link in (-1, 16):
+        twin.link = link  # type: ignore[attr-defined]
+        with pytest.raises(ConfigError, match="link must be 0 to 15"):
+            FeedListener(Feed(), twin)

@@ -23,7 +23,7 @@ CONTROLS = [
     b'{"channel":"pong"}',
     b'{"channel":"error","data":"Invalid subscription {}"}',
 ]
-COLUMNS = ("messages", "bytes", "out_of_order", "fallback", "unrouted", "errors")
+COLUMNS = ("messages", "bytes", "out_of_order", "twins", "fallback", "unrouted", "errors")
 
 
 def message(channel: str, data: Any) -> bytes:

@@ -13,7 +13,7 @@ import struct
 import sys
 import time
 import types
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -190,7 +190,7 @@ class FakeFeed:
     def on_raw(self, callback: Callable[[str, bytes], None]) -> None:
         self.raw = callback
 
-    def on_message(self, message: memoryview, recv_ns: int) -> None:
+    def on_message(self, message: memoryview, recv_ns: int = 0, link: int = 0) -> None:
         self.failed = None
         assert 0 <= time.monotonic_ns() - recv_ns < 5e9
         try:
@@ -209,6 +209,9 @@ class FakeFeed:
 
     def on_burst_end(self) -> None:
         self.log.append(("burst end",))
+
+    def flow(self, subscription: Mapping[str, Any], link: int) -> int:
+        return -1
 
     def mark_stale(self, reason: str) -> None:
         self.log.append(("stale", reason))
@@ -304,7 +307,7 @@ def test_connect_subscribe_and_read(stack: str, tls: bool, ca: trustme.CA) -> No
                     ("data", "BTC"),
                     ("data", "ETH"),
                 ]
-                assert harness.driver.link.subscriptions == [(BTC, SubState.ACKED), (ETH, SubState.ACKED)]
+                assert harness.driver.link.subscriptions == [(BTC, SubState.LIVE), (ETH, SubState.LIVE)]
                 harness.driver.unsubscribe(BTC)
                 await harness.driver.wait_live(0.0)
             assert harness.log[-2:] == [("stale", "closed by us"), ("closed", "closed by us")]
@@ -737,8 +740,8 @@ def test_a_callback_may_subscribe_and_close() -> None:
                 if state is LinkState.LIVE:
                     harness.driver.subscribe(ETH)
 
-            def on_message(message: memoryview, recv_ns: int) -> None:
-                FakeFeed.on_message(harness.feed, message, recv_ns)
+            def on_message(message: memoryview, recv_ns: int = 0, link: int = 0) -> None:
+                FakeFeed.on_message(harness.feed, message, recv_ns, link)
                 if harness.log[-1] == ("data", "ETH"):
                     closing.append(asyncio.get_running_loop().create_task(harness.driver.close()))
 

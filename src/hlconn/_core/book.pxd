@@ -17,7 +17,14 @@ cdef enum:
 cdef struct FeedState:
     bint present         # heard since the last restart
     int64_t recv_ns
+    int link             # that brought the message
     BookMessage message
+
+cdef enum Folded:        # what became of a message
+    FOLD_RAISED = -1
+    FOLD_LATE = 0        # older than the last one of its feed: changed nothing
+    FOLD_APPLIED = 1
+    FOLD_TWIN = 2        # another link brought the same before: changed nothing
 
 cdef class Arena:
     cdef char* data
@@ -57,12 +64,17 @@ cdef class Book:
     cdef bint _restart           # the link was lost: what was heard before proves nothing any more
     cdef bint _lost              # stale until the next good snapshot
     cdef int _silent             # one bit a periodic feed
+    cdef int _down               # one bit a feed that no link serves now
+    cdef str _down_reason
+    cdef int _heard              # the feed of the last message that could be read
     cdef str _reason
     cdef int64_t _since_ns[2]    # of slow and fast not heard: when silence began to count; 0: with the next look
     cdef int _wanted             # one bit a feed
 
-    # 1: applied; 0: older than the last message of its feed. Raises DecodeError, and is stale then.
-    cdef int fold_in(self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns) except -1
+    # Raises DecodeError, and is stale then.
+    cdef Folded fold_in(
+        self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns, int link) except FOLD_RAISED
+    cdef int lose(self, str reason, int feed) except -1     # no link serves that feed any more
     cdef int distrust(self, str reason, bint restart) except -1
     cdef bint hush(self, int64_t now_ns, int64_t slow_ns, int64_t fast_ns) except -1
     cdef int widen(self, object feeds) except -1    # more feeds that the book is meant to have

@@ -250,11 +250,12 @@ cdef class Book:
             if envelope.coin.n != PyBytes_GET_SIZE(self._name) or memcmp(
                     envelope.coin.p, PyBytes_AS_STRING(self._name), <size_t>envelope.coin.n) != 0:
                 raise_decode(&envelope, DECODE_COIN, <const char*>view.buf, view.len, 0)
-            return self.fold_in(<const char*>view.buf, view.len, &envelope, recv_ns) == 1
+            return self.fold_in(<const char*>view.buf, view.len, &envelope, recv_ns, 0) == FOLD_APPLIED
         finally:
             PyBuffer_Release(&view)
 
-    cdef int fold_in(self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns) except -1:
+    cdef Folded fold_in(self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns,
+                        int link) except FOLD_RAISED:
         cdef Py_ssize_t at = 0
         cdef int feed
         cdef int i
@@ -266,6 +267,7 @@ cdef class Book:
             raise_decode(envelope, status, buf, size, at)
         envelope.reordered = self._scratch.reordered
         feed = BBO if envelope.channel == CH_BBO else (FAST if self._scratch.fast else SLOW)
+        self._heard = feed
         state = &self._feeds[feed]
         if self._restart:
             for i in range(FEED_COUNT):
@@ -273,12 +275,18 @@ cdef class Book:
             self._under = NULL
             self._skip[0] = self._skip[1] = -1  # what the arrays show has nothing to do with the new fold
             self._restart = False
-        elif state.present and self._scratch.time_ms < state.message.time_ms:
-            return 0
+        elif state.present and self._scratch.time_ms <= state.message.time_ms:
+            if self._scratch.time_ms < state.message.time_ms:
+                return FOLD_LATE
+            # A link may say the same time again: what it says later is newer. Of another link it is a twin; unless
+            # the feed was down, because then it is the venue's present answer.
+            if link != state.link and not self._down >> feed & 1:
+                return FOLD_TWIN
         swap = state.message
         state.message = self._scratch
         self._scratch = swap
         state.recv_ns = recv_ns
+        state.link = link
         state.present = True
         self._fold(feed)
         self.recv_ns = recv_ns
@@ -289,7 +297,8 @@ cdef class Book:
         elif self._lost and self._reason is NOTHING:
             self._reason = NO_SNAPSHOT
         self._silent &= ~(1 << feed)
-        return 1
+        self._down &= ~(1 << feed)
+        return FOLD_APPLIED
 
     # Bring the arrays to the fold of `_feeds`, of which `feed` just changed.
     cdef int _fold(self, int feed) except -1:
@@ -398,7 +407,7 @@ cdef class Book:
     # --- trust ---
 
     cdef bint is_stale(self) noexcept:
-        return self._lost or self._silent != 0
+        return self._lost or self._silent != 0 or self._down != 0
 
     cdef int distrust(self, str reason, bint restart) except -1:
         self._lost = True
@@ -406,6 +415,15 @@ cdef class Book:
         if restart:
             self._restart = True
             self._silent = 0
+        return 0
+
+    cdef int lose(self, str reason, int feed) except -1:
+        if not self._wanted >> feed & 1:
+            return 0
+        self._down |= 1 << feed
+        self._down_reason = reason
+        if self._down == self._wanted:
+            self.distrust(reason, True)
         return 0
 
     cdef bint hush(self, int64_t now_ns, int64_t slow_ns, int64_t fast_ns) except -1:
@@ -433,7 +451,7 @@ cdef class Book:
     @property
     def stale(self) -> bool:
         """Whether the book may differ from the venue's: nothing received yet, a lost link, a bad message, or a
-        periodic feed that fell silent. Silence of bbo alone proves nothing."""
+        periodic feed that fell silent, or one of its feeds that no link serves. Silence of bbo alone proves nothing."""
         return self.is_stale()
 
     @property
@@ -441,6 +459,9 @@ cdef class Book:
         """Why the book is stale, in words; None while it is not."""
         if self._lost:
             return self._reason
+        if self._down:
+            names = " and ".join([FEED_NAMES[i] for i in range(FEED_COUNT) if self._down >> i & 1])
+            return f"{names} feed down: {self._down_reason}"
         if self._silent:
             return " and ".join([f"{FEED_NAMES[i]} feed silent" for i in range(BBO) if self._silent >> i & 1])
         return None
@@ -558,6 +579,7 @@ cdef class Book:
             twin._beyond[i] = self._beyond[i]
         twin._restart, twin._lost, twin._silent = self._restart, self._lost, self._silent
         twin._reason = self._reason
+        twin._down, twin._down_reason = self._down, self._down_reason
         twin._frozen = True
         return twin
 

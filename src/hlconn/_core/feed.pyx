@@ -8,7 +8,7 @@ from cpython.ref cimport Py_DECREF
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
-from hlconn._core.book cimport Book
+from hlconn._core.book cimport BBO, FAST, FOLD_APPLIED, FOLD_TWIN, SLOW, Book, Folded
 from hlconn._core.codec cimport (
     CH_COUNT, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
     raise_decode, read_envelope, read_trades)
@@ -42,6 +42,25 @@ cdef inline uint64_t hash_of(const char* p, Py_ssize_t n) noexcept nogil:
         h = (h ^ <unsigned char>p[i]) & 0xFFFFFFFFULL
         h = h * 0x01000193ULL & 0xFFFFFFFFULL
     return h ^ h >> 15
+
+
+# SLOW, FAST, BBO or TRADES and the coin of a subscription; -1 for what the feed does not read, or not tell apart.
+cdef tuple kind_of(subscription):
+    kind = subscription.get("type")
+    coin = subscription.get("coin")
+    if kind == "trades":
+        return TRADES, coin
+    if kind == "bbo":
+        return BBO, coin
+    if kind == "l2Book" and subscription.get("nSigFigs") is None:
+        return FAST if subscription.get("fast") else SLOW, coin
+    return -1, coin
+
+
+cdef int link_of(link) except -1:
+    if not 0 <= link < LINKS:
+        raise ConfigError(f"link must be 0 to {LINKS - 1}, not {link!r}")
+    return link
 
 
 cdef class Slot:
@@ -185,32 +204,35 @@ cdef class Feed:
 
     # --- messages ---
 
-    def on_message(self, message: bytes | memoryview, recv_ns: int = 0) -> None:
+    def on_message(self, message: bytes | memoryview, recv_ns: int = 0, link: int = 0) -> None:
         """Take one WebSocket message, as received. recv_ns: our monotonic clock when it arrived.
+
+        link: 0 to 15, which of several connections brought it: of what two of them bring, the first one counts.
 
         Unknown channels and coins are counted, never fatal. Raises DecodeError for a message that cannot be read:
         the book it was for is stale then (every book, when even that cannot be read), and nothing else changed.
         Whatever a callback raises passes through; `failed` names its (channel, coin) until the next message.
-        RuntimeError when called from within a callback.
+        RuntimeError when called from within a callback; ConfigError for a link that cannot be.
         """
         cdef Py_buffer view
         cdef int64_t ns = recv_ns
+        cdef int at = link_of(link)
         if PyBytes_CheckExact(message):
-            self.take(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), ns)
+            self.take(PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), ns, at)
             return
         PyObject_GetBuffer(message, &view, 0)
         try:
-            self.take(<const char*>view.buf, view.len, ns)
+            self.take(<const char*>view.buf, view.len, ns, at)
         finally:
             PyBuffer_Release(&view)
 
-    cdef int take(self, const char* buf, Py_ssize_t size, int64_t recv_ns) except -1:
+    cdef int take(self, const char* buf, Py_ssize_t size, int64_t recv_ns, int link) except -1:
         cdef Envelope envelope
         cdef Py_ssize_t at = 0
         cdef Counter* counter
         cdef Slot slot
         cdef DecodeStatus status
-        cdef int applied
+        cdef Folded folded
         if self._busy:
             raise RuntimeError("on_message called from within a callback of the same feed")
         self._failed = None
@@ -233,19 +255,23 @@ cdef class Feed:
             counter.unrouted += 1
             return 0
         if envelope.channel == CH_TRADES:
-            return self._trades(slot, &envelope, buf, size)
+            return self._trades(slot, &envelope, buf, size, link)
         counter.errors += 1  # taken back when it did not raise
-        applied = slot.book.fold_in(buf, size, &envelope, recv_ns)
+        folded = slot.book.fold_in(buf, size, &envelope, recv_ns, link)
         counter.errors -= 1
-        if not applied:
-            counter.out_of_order += 1
+        slot.flow[slot.book._heard][link] += 1
+        if folded != FOLD_APPLIED:
+            if folded == FOLD_TWIN:
+                counter.twins += 1
+            else:
+                counter.out_of_order += 1
             return 0
         counter.fallback += envelope.reordered
         if slot.on_book is not None:
             self._call(slot.on_book, slot.book, envelope.channel, slot)
         return 0
 
-    cdef int _trades(self, Slot slot, Envelope* envelope, const char* buf, Py_ssize_t size) except -1:
+    cdef int _trades(self, Slot slot, Envelope* envelope, const char* buf, Py_ssize_t size, int link) except -1:
         cdef TradeMessage message
         cdef Py_ssize_t at = 0
         cdef DecodeStatus status
@@ -263,6 +289,7 @@ cdef class Feed:
                 break
             self._make_rows(2 * message.total)
         counter.fallback += message.reordered
+        slot.flow[TRADES][link] += 1
         view = self._views[message.total]
         if view is None:
             view = self._views[message.total] = self._rows[:message.total]
@@ -312,9 +339,21 @@ cdef class Feed:
 
     # --- trust ---
 
-    def mark_stale(self, reason: str, *, restart: bool = True) -> None:
-        """`Book.mark_stale` on every book; by default as after a lost link: the next message begins each book anew."""
+    def mark_stale(self, reason: str, subscription: object = None, *, restart: bool = True) -> None:
+        """`Book.mark_stale` on every book; by default as after a lost link: the next message begins each book anew.
+
+        subscription: a mapping as the venue takes it: only that one is lost, on the last link that served it. The
+        book that is meant to have that feed is stale until the feed speaks again, and begins anew when it was the
+        last one it had; other subscriptions than of books change nothing.
+        """
         cdef Slot slot
+        cdef int kind
+        if subscription is not None:
+            kind, coin = kind_of(subscription)
+            slot = self._slots.get(coin)
+            if slot is not None and slot.book is not None and 0 <= kind < TRADES:
+                slot.book.lose(reason, kind)
+            return
         for slot in self._slots.values():
             if slot.book is not None:
                 slot.book.distrust(reason, restart)
@@ -334,12 +373,28 @@ cdef class Feed:
                 silent += slot.book.hush(now, slow, fast)
         return silent
 
+    def flow(self, subscription: object, link: int) -> int:
+        """Messages that this link brought so far for a subscription, late ones and twins among them.
+
+        subscription: a mapping as the venue takes it: l2Book with or without "fast", bbo or trades of a coin.
+        -1 for any other, and when nobody asked for that coin's book or trades: then nothing is counted.
+        """
+        cdef int at = link_of(link)
+        cdef int kind
+        cdef Slot slot
+        kind, coin = kind_of(subscription)
+        slot = self._slots.get(coin)
+        if kind < 0 or slot is None or (slot.on_trades if kind == TRADES else slot.book) is None:
+            return -1
+        return slot.flow[kind][at]
+
     @property
     def counters(self) -> dict[str, dict[str, int]]:
         """What was received, by channel ("l2Book", "bbo", "trades", "other"): a dict of messages, bytes, out_of_order,
-        fallback, unrouted and errors.
+        twins, fallback, unrouted and errors.
 
-        out_of_order: older than the last of its feed, changed nothing. fallback: not in today's spelling, read all
+        out_of_order: older than the last of its feed, changed nothing. twins: another link brought the same before,
+        changed nothing. fallback: not in today's spelling, read all
         the same. unrouted: of a coin that nobody asked for. "other": control frames, unknown channels, unreadable.
         """
         return {CHANNEL_NAMES[i]: self._counters[i] for i in range(<int>CH_COUNT)}

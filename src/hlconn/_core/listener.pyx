@@ -6,7 +6,9 @@ table moved would not fail to import but call the wrong method.
 from libc.stdint cimport int64_t
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
-from hlconn._core.feed cimport Feed
+from hlconn._core.feed cimport LINKS, Feed
+
+from hlconn.errors import ConfigError
 
 cdef extern from "clock.h" nogil:
     int64_t hl_monotonic_ns()
@@ -22,6 +24,7 @@ cdef class FeedListener(WSListener):
     cdef Feed _feed
     cdef object _twin
     cdef object _on_error
+    cdef int _link               # which of several connections this is, to the feed
     cdef bint _active
     cdef bint _fragmented        # the twin holds the beginning of a message
 
@@ -29,6 +32,9 @@ cdef class FeedListener(WSListener):
         self._feed = feed
         self._twin = twin
         self._on_error = twin.on_error
+        self._link = getattr(twin, "link", 0)
+        if not 0 <= self._link < LINKS:
+            raise ConfigError(f"link must be 0 to {LINKS - 1}, not {self._link}")
         self._active = True
 
     @property
@@ -51,7 +57,7 @@ cdef class FeedListener(WSListener):
             self._fragmented = self._twin.fragmented
             return
         try:
-            self._feed.take(frame.payload_ptr, frame.payload_size, recv_ns)
+            self._feed.take(frame.payload_ptr, frame.payload_size, recv_ns, self._link)
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as exc:  # a CancelledError from a callback's own future, for one

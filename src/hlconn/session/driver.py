@@ -1,4 +1,4 @@
-"""Carries out the effects of one `Link` on asyncio and picows: sockets, timers, callbacks.
+"""Carries out the effects of a `Pool` of links on asyncio and picows: sockets, timers, callbacks.
 
 Everything happens on the loop's thread. One task lives exactly as long as a socket and the attempt to open it; nothing
 else outlives a call. The data path does not pass through here: picows calls the listener, the listener the feed.
@@ -20,18 +20,34 @@ from random import Random
 from typing import Any, Protocol
 
 import picows
-from picows import WSCloseCode, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport, ws_connect
 
 from ..config import Endpoints, SessionConfig
-from ..errors import Closed, DecodeError, LinkDown
-from .link import Connect, Disconnect, Effect, Forward, Link, LinkState, Refused, Send, StateChanged, Subscribed
+from ..errors import Closed, DecodeError, LinkDown, Throttled
+from .link import (
+    Connect,
+    Disconnect,
+    Down,
+    Effect,
+    Forward,
+    Link,
+    LinkState,
+    PostAnswered,
+    PostLost,
+    Refused,
+    Send,
+    StateChanged,
+    Subscribed,
+    Up,
+)
+from .pool import Pool
 from .pylistener import FeedListener
 
 __all__ = ["Driver", "FeedLike", "listener_class"]
 
 _log = logging.getLogger("hlconn.session")
 
-_LINK_CHANNELS = frozenset(("pong", "subscriptionResponse", "error"))
+_LINK_CHANNELS = frozenset(("pong", "subscriptionResponse", "error", "post"))
 _CLOSE_TIMEOUT_S = 1.0  # for the venue to answer our goodbye; then the socket is cut
 _SILENT_PERIODS = 3  # periods without a message after which a periodic feed counts as silent
 
@@ -42,6 +58,8 @@ class FeedLike(Protocol):
     failed: (channel, coin) when the exception that `on_message` just raised came from a callback; None when the
     message was bad.
     on_raw: sets the hook that gets the messages of channels the feed does not read itself.
+    flow(subscription, link): messages of it that this link brought so far, -1 when that is not counted.
+    A feed that has an attribute `link`, of the message in hand, spares us to note it before each frame.
     """
 
     @property
@@ -49,11 +67,12 @@ class FeedLike(Protocol):
 
     @property
     def failed(self) -> tuple[str, str] | None: ...
-    def on_message(self, message: memoryview, recv_ns: int) -> object: ...
+    def on_message(self, message: memoryview, recv_ns: int = 0, link: int = 0) -> object: ...
     def on_burst_end(self) -> object: ...
     def on_raw(self, callback: Callable[[str, bytes], None]) -> object: ...
     def mark_stale(self, reason: str) -> object: ...
     def mark_silent(self, now_ns: int, slow_ns: int, fast_ns: int) -> object: ...
+    def flow(self, subscription: Mapping[str, Any], link: int) -> int: ...
 
 
 @functools.cache  # so that the line below is logged once
@@ -84,9 +103,10 @@ def listener_class() -> type[Any]:
 class _Connection:
     """One socket, from the look-up of its name to its end, and the task that holds it."""
 
-    __slots__ = ("listener", "sock", "task", "transport")
+    __slots__ = ("generation", "link", "listener", "sock", "task", "transport")
 
-    def __init__(self) -> None:
+    def __init__(self, link: int, generation: int) -> None:
+        self.link, self.generation = link, generation
         self.task: asyncio.Task[None] | None = None
         self.sock: socket.socket | None = None
         self.listener: Any = None
@@ -133,13 +153,28 @@ class _Connection:
         raise failure
 
 
-class Driver:
-    """One link to the venue, kept up for ever, feeding one feed.
+def _noting(driver: Driver, listener: type[Any], number: int) -> type[Any]:
+    """A listener that notes whose frame is in hand, for a feed that does not say."""
 
-    feed: gets the data, and is marked stale before anybody is told that the link is not live.
-    on_state(state, reason, recv_ns): in order with the data callbacks. recv_ns: our monotonic clock.
-    on_control(channel, message): messages that neither the feed nor the link reads: "post", streams of a user, and the
-    refusal of a post, which comes as "error".
+    class NotingListener(listener):  # type: ignore[misc]
+        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+            driver._speaking = number
+            super().on_ws_frame(transport, frame)
+
+    return NotingListener
+
+
+class Driver:
+    """A session with the venue, kept up for ever, feeding one feed.
+
+    feed: gets the data. Every book of it is marked stale when a link ends, unless `on_down` is given: then that is
+    its business, subscription by subscription.
+    on_state(state, reason, recv_ns): of the main link, in order with the data callbacks. recv_ns: our monotonic clock.
+    on_up(subscription, recv_ns), on_down(subscription, reason, recv_ns): it is served, or not any more; see `Up` and
+    `Down`. They come before the `on_state` of the same event, and so does what became of posts.
+    on_control(channel, message): messages that neither the feed nor the link reads: streams of a user, and answers to
+    posts ("post", or "error" when the venue takes no more), be they waited for or not.
+    on_post_lost(post_id, reason): no answer to a `post`; each is answered, or lost, once.
     on_subscribed(subscription): the venue acknowledged it, once on each connection.
     on_refused(subscription, message): the venue refused; message is its own text.
     on_bad_message(exc): a message that could not be read. on_callback_error(exc): a callback of yours that raised,
@@ -154,7 +189,10 @@ class Driver:
         feed: FeedLike,
         *,
         on_state: Callable[[LinkState, str, int], object] | None = None,
+        on_up: Callable[[dict[str, Any], int], object] | None = None,
+        on_down: Callable[[dict[str, Any], str, int], object] | None = None,
         on_control: Callable[[str, bytes], object] | None = None,
+        on_post_lost: Callable[[int, str], object] | None = None,
         on_refused: Callable[[dict[str, Any], str], object] | None = None,
         on_subscribed: Callable[[dict[str, Any]], object] | None = None,
         on_bad_message: Callable[[Exception], object] | None = None,
@@ -163,36 +201,45 @@ class Driver:
         listener: type[Any] | None = None,
     ) -> None:
         self.url = endpoints.ws_url
-        self.link = Link(config, rng or Random())
+        self.pool = Pool(config, rng or Random(), feed.flow)
         self._config = config
         self._feed = feed
-        self._on_state, self._on_control, self._on_refused = on_state, on_control, on_refused
-        self._on_subscribed = on_subscribed
+        self._on_state, self._on_up, self._on_down = on_state, on_up, on_down
+        self._on_control, self._on_post_lost = on_control, on_post_lost
+        self._on_refused, self._on_subscribed = on_refused, on_subscribed
         self._on_bad_message, self._on_callback_error = on_bad_message, on_callback_error
         self._listener_class = listener or listener_class()
         self._ssl: ssl.SSLContext | None = None
         if self.url.startswith("wss:"):
             # Made once: reading the system's certificates takes tens of milliseconds.
             self._ssl = config.ssl_context or ssl.create_default_context()
-        self._connections: dict[int, _Connection] = {}  # by generation; old ones stay until their socket is gone
+        # By link and generation; old ones stay until their socket is gone.
+        self._connections: dict[tuple[int, int], _Connection] = {}
         self._effects: deque[Effect] = deque()
         self._performing = False
-        self._told = LinkState.IDLE  # the state last delivered
+        self._live: set[int] = set()  # links of which LIVE was delivered
+        self._speaking = 0  # the link whose frame is in hand, where the feed does not say
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s: float | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
         self._waiters: set[asyncio.Future[None]] = set()
-        self._failure: Exception | None = None  # of the present try
-        self._cause: Exception | None = None  # why the link was last not live
+        self._failures: dict[int, Exception] = {}  # of the present try of each link
+        self._cause: Exception | None = None  # why the main link was last not live
 
     @property
     def state(self) -> LinkState:
-        return self.link.state
+        """Of the main link."""
+        return self.pool.state
+
+    @property
+    def link(self) -> Link:
+        """The main link: posts and the streams of the first user."""
+        return self.pool.main
 
     async def start(self) -> None:
         """Begin; returns at once, see `wait_live`. Raises Closed after `close`."""
         self._refuse_closed()
-        self._perform(self.link.start(time.monotonic()))
+        self._perform(self.pool.start(time.monotonic()))
 
     async def wait_live(self, timeout_s: float) -> None:
         """Return once the link is live. Raises LinkDown when it is not within the time, Closed when it never will."""
@@ -215,27 +262,50 @@ class Driver:
             self._waiters.discard(waiter)
 
     def subscribe(self, subscription: Mapping[str, Any]) -> None:
-        """Want a subscription: sent now when live, and on every connection to come. Raises Closed after `close`."""
+        """Want a subscription: sent now where live, and on every connection to come.
+
+        Raises Closed after `close`, ConfigError when a limit of the venue leaves no link for it.
+        """
         self._refuse_closed()
-        self._perform(self.link.subscribe(time.monotonic(), subscription))
+        self._perform(self.pool.subscribe(time.monotonic(), subscription))
 
     def unsubscribe(self, subscription: Mapping[str, Any]) -> None:
-        self._perform(self.link.unsubscribe(time.monotonic(), subscription))
+        self._perform(self.pool.unsubscribe(time.monotonic(), subscription))
+
+    def post(self, post_id: int, message: bytes, timeout_s: float, *, urgent: bool = False) -> None:
+        """Write one post to the main link, now. Its answer comes by `on_control`, or `on_post_lost` says that none did.
+
+        message: the whole message, with that id. urgent: it may use what the budget keeps for cancels.
+        Raises LinkDown, Throttled or Closed (`NotSent`, all of them): then nothing was written.
+        """
+        self._refuse_closed()
+        transport = self._transport(0)
+        if transport is None:
+            raise LinkDown(f"no live connection to {self.url}: the link is {self.state.value}", self._cause)
+        for effect in self.pool.post(time.monotonic(), post_id, message, timeout_s, urgent=urgent):
+            assert isinstance(effect, Send)
+            transport.send(WSMsgType.TEXT, effect.data)
+        if not self._performing:
+            self._arm()
 
     def write(self, message: bytes) -> bool:
-        """Write one text message to the live link, now. False: there is none, and nothing was written.
+        """Write one text message to the main link, now. False: it is not live, or the budget of messages has no room.
 
         True is no receipt: a link that ends later may have taken the message with it.
         """
-        live = self._connections.get(self.link.generation)
-        if self.state is not LinkState.LIVE or live is None or live.transport is None or live.transport.is_disconnected:
+        transport = self._transport(0)
+        if self.state is not LinkState.LIVE or transport is None:
             return False
-        live.transport.send(WSMsgType.TEXT, message)
+        try:
+            self.link.take_message(time.monotonic(), "post")
+        except Throttled:
+            return False
+        transport.send(WSMsgType.TEXT, message)
         return True
 
     async def close(self) -> None:
         """End for good, from any state. Afterwards no task, timer or socket of ours is left."""
-        self._perform(self.link.close(time.monotonic()))
+        self._perform(self.pool.close(time.monotonic()))
         try:
             await self._gone(_CLOSE_TIMEOUT_S)
         finally:
@@ -263,43 +333,65 @@ class Driver:
 
     def _perform_one(self, effect: Effect) -> None:
         match effect:
-            case Connect(generation, timeout_s):
-                connection = self._connections[generation] = _Connection()
+            case Connect(generation, timeout_s, number):
+                connection = self._connections[number, generation] = _Connection(number, generation)
                 connection.task = asyncio.get_running_loop().create_task(
-                    self._hold(connection, generation, timeout_s), name=f"hlconn link {generation}"
+                    self._hold(connection, timeout_s), name=f"hlconn link {number}, socket {generation}"
                 )
                 # Not at the end of the task's body: a task cancelled before its first step has no end.
-                connection.task.add_done_callback(lambda _: self._connections.pop(generation))
-            case Send(data):
-                live = self._connections.get(self.link.generation)
-                if live is not None and live.transport is not None:
-                    live.transport.send(WSMsgType.TEXT, data)
-            case Disconnect(generation, _, graceful):
-                ended = self._connections.get(generation)
+                connection.task.add_done_callback(lambda _: self._connections.pop((number, generation)))
+            case Send(data, number):
+                if (transport := self._transport(number)) is not None:
+                    transport.send(WSMsgType.TEXT, data)
+            case Disconnect(generation, _, graceful, number):
+                ended = self._connections.get((number, generation))
                 if ended is not None:
                     ended.stop(graceful=graceful)
-            case StateChanged(state, reason):
-                self._tell(state, reason)
+            case StateChanged(state, reason, number):
+                self._tell(number, state, reason)
+            case Up(subscription):
+                self._call(self._on_up, subscription, time.monotonic_ns())
+            case Down(subscription, reason):
+                self._call(self._on_down, subscription, reason, time.monotonic_ns())
             case Refused(subscription, message):
                 self._call(self._on_refused, subscription, message)
             case Subscribed(subscription):
                 self._call(self._on_subscribed, subscription)
+            case PostAnswered(_, message):
+                self._call(self._on_control, "error" if message.startswith(b'{"channel":"error"') else "post", message)
+            case PostLost(post_id, reason):
+                self._call(self._on_post_lost, post_id, reason)
             case Forward(channel, message):
                 self._call(self._on_control, channel, message)
 
-    def _tell(self, state: LinkState, reason: str) -> None:
-        was_live, self._told = self._told is LinkState.LIVE, state
-        if was_live:
-            if self._tick_timer is not None:
+    def _transport(self, number: int) -> WSTransport | None:
+        """Of the present socket of a link, once its handshake is done and until it is gone."""
+        link = self.pool.links.get(number)
+        connection = None if link is None else self._connections.get((number, link.generation))
+        if connection is None or connection.transport is None or connection.transport.is_disconnected:
+            return None
+        return connection.transport
+
+    def _tell(self, number: int, state: LinkState, reason: str) -> None:
+        if number in self._live:
+            self._live.discard(number)
+            if not self._live and self._tick_timer is not None:
                 self._tick_timer.cancel()
                 self._tick_timer = None
-            self._call(self._feed.mark_stale, reason)
+            if self._on_down is None:
+                self._call(self._feed.mark_stale, reason)
+        failure = None
         if state is LinkState.LIVE:
-            self._failure = self._cause = None
-            self._tick_timer = asyncio.get_running_loop().call_later(self._config.fast_period_s, self._tick)
+            self._live.add(number)
+            self._failures.pop(number, None)
+            if self._tick_timer is None:
+                self._tick_timer = asyncio.get_running_loop().call_later(self._config.fast_period_s, self._tick)
         elif state is LinkState.WAITING:
-            self._cause, self._failure = self._failure or ConnectionError(reason), None
-            _log.info("link to %s is down: %s", self.url, reason)
+            failure = self._failures.pop(number, None) or ConnectionError(reason)
+            _log.info("link %d to %s is down: %s", number, self.url, reason)
+        if number:
+            return
+        self._cause = failure if state is not LinkState.CONNECTING else self._cause
         self._call(self._on_state, state, reason, time.monotonic_ns())
         for waiter in self._waiters:
             if waiter.done():
@@ -330,7 +422,7 @@ class Driver:
     # Timers.
 
     def _arm(self) -> None:
-        due_s = self.link.deadline
+        due_s = self.pool.deadline
         if due_s == self._timer_s:
             return
         if self._timer is not None:
@@ -343,7 +435,7 @@ class Driver:
 
     def _on_timer(self) -> None:
         self._timer = self._timer_s = None
-        self._perform(self.link.on_timer(time.monotonic()))
+        self._perform(self.pool.on_timer(time.monotonic()))
 
     def _tick(self) -> None:
         config = self._config
@@ -353,30 +445,29 @@ class Driver:
 
     # One connection.
 
-    async def _hold(self, connection: _Connection, generation: int, timeout_s: float) -> None:
+    async def _hold(self, connection: _Connection, timeout_s: float) -> None:
+        number, generation = connection.link, connection.generation
         try:
-            transport = await self._open(connection, generation, timeout_s)
+            transport = await self._open(connection, timeout_s)
         except Exception as exc:
-            failed = self.link.on_connect_failed(time.monotonic(), generation, f"{type(exc).__name__}: {exc}")
-            if failed:
-                self._failure = exc
-            self._perform(failed)
+            if self._is_connecting(number, generation):
+                self._failures[number] = exc
+            reason = f"{type(exc).__name__}: {exc}"
+            self._perform(self.pool.on_connect_failed(time.monotonic(), number, generation, reason))
         else:
-            connection.transport = transport
-            self._perform(self.link.on_connected(time.monotonic(), generation))
             with suppress(Exception):  # what picows found wrong; its listener has told us
                 await transport.wait_disconnected()
         finally:
             if connection.transport is not None or connection.sock is not None:
                 connection.stop(graceful=False)
 
-    async def _open(self, connection: _Connection, generation: int, timeout_s: float) -> WSTransport:
-        self._feed.on_raw(functools.partial(self._on_raw, generation))
-        on_disconnected = functools.partial(self._on_disconnected, generation)
-        listener = FeedListener(self._feed, self._on_error, on_disconnected, self._config.max_frame_bytes)
-        connection.listener = listener
-        if self._listener_class is not FeedListener:
-            connection.listener = self._listener_class(self._feed, listener)
+    def _is_connecting(self, number: int, generation: int) -> bool:
+        link = self.pool.links.get(number)
+        return link is not None and link.generation == generation and link.state is LinkState.CONNECTING
+
+    async def _open(self, connection: _Connection, timeout_s: float) -> WSTransport:
+        self._feed.on_raw(self._on_raw)
+        connection.listener = self._listener(connection)
         tls: dict[str, Any] = {}
         if self._ssl is not None:
             # A peer that does not answer the end of TLS would hold the socket for half a minute.
@@ -396,8 +487,23 @@ class Driver:
             raise ConnectionError("the connection ended during the WebSocket handshake")
         return transport
 
-    def _on_disconnected(self, generation: int, reason: str) -> None:
-        self._perform(self.link.on_disconnected(time.monotonic(), generation, reason))
+    def _listener(self, connection: _Connection) -> Any:
+        number, generation = connection.link, connection.generation
+
+        def on_connected(transport: WSTransport) -> None:
+            connection.transport = transport
+            self._perform(self.pool.on_connected(time.monotonic(), number, generation))
+
+        def on_disconnected(reason: str) -> None:
+            self._perform(self.pool.on_disconnected(time.monotonic(), number, generation, reason))
+
+        kind, twin_kind = self._listener_class, FeedListener
+        if self._config.max_links > 1 and not hasattr(self._feed, "link"):
+            kind, twin_kind = _noting(self, kind, number), _noting(self, twin_kind, number)
+        twin = twin_kind(
+            self._feed, self._on_error, on_disconnected, self._config.max_frame_bytes, number, on_connected
+        )
+        return twin if self._listener_class is FeedListener else kind(self._feed, twin)
 
     def _on_error(self, exc: BaseException) -> None:
         if isinstance(exc, DecodeError) and self._feed.failed is None:
@@ -405,11 +511,14 @@ class Driver:
         else:
             self._report(self._on_callback_error, "a callback raised", exc)
 
-    def _on_raw(self, generation: int, channel: str, message: bytes) -> None:
-        if channel in _LINK_CHANNELS:
-            self._perform(self.link.on_control(time.monotonic(), generation, message))
-        else:
+    def _on_raw(self, channel: str, message: bytes) -> None:
+        if channel not in _LINK_CHANNELS:
             self._call(self._on_control, channel, message)
+            return
+        number = getattr(self._feed, "link", self._speaking)
+        link = self.pool.links.get(number)
+        if link is not None:  # its generation is that of the message: listeners of old sockets are not active
+            self._perform(self.pool.on_control(time.monotonic(), number, link.generation, message))
 
     # The end.
 

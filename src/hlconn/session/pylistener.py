@@ -22,13 +22,16 @@ class ListenerFeed(Protocol):
     @property
     def wants_burst_end(self) -> bool: ...
 
-    def on_message(self, message: memoryview, recv_ns: int) -> object: ...
+    def on_message(self, message: memoryview, recv_ns: int = 0, link: int = 0) -> object: ...
     def on_burst_end(self) -> object: ...
 
 
 class FeedListener(WSListener):
     """Hands the messages of one connection to a feed, from inside the receive path. Nothing is raised into picows.
 
+    link: which of several connections this is, to the feed.
+    on_connected(transport): once, when the handshake is done, before any message: the first can come in one read with
+    the end of the handshake.
     on_error(exc): a message that could not be read, a callback that raised, or a broken rule of the protocol.
     on_disconnected(reason): once, when the socket is gone.
     active: once false, frames are ignored. picows goes on with what is left in its buffer after a disconnect, and
@@ -41,9 +44,12 @@ class FeedListener(WSListener):
         on_error: Callable[[BaseException], None],
         on_disconnected: Callable[[str], None],
         max_message_bytes: int,
+        link: int = 0,
+        on_connected: Callable[[WSTransport], None] = lambda _: None,
     ) -> None:
         self.feed = feed
-        self.on_error, self.on_disconnected = on_error, on_disconnected
+        self.link = link
+        self.on_error, self.on_disconnected, self.on_connected = on_error, on_disconnected, on_connected
         self.max_message_bytes = max_message_bytes
         self.transport: WSTransport | None = None
         self.active = True
@@ -57,6 +63,12 @@ class FeedListener(WSListener):
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self.transport = transport
+        try:
+            self.on_connected(transport)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            self.on_error(exc)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         recv_ns = time.monotonic_ns()
@@ -68,7 +80,7 @@ class FeedListener(WSListener):
                 if self._parts is not None:
                     self._violation(transport, frame, "a new message inside a fragmented one")
                 elif frame.fin:
-                    self.feed.on_message(frame.get_payload_as_memoryview(), recv_ns)
+                    self.feed.on_message(frame.get_payload_as_memoryview(), recv_ns, self.link)
                 else:
                     self._parts = bytearray(frame.get_payload_as_memoryview())
             elif kind == WSMsgType.CONTINUATION:
@@ -112,7 +124,7 @@ class FeedListener(WSListener):
         parts += frame.get_payload_as_memoryview()
         if frame.fin:
             self._parts = None
-            self.feed.on_message(memoryview(parts), recv_ns)
+            self.feed.on_message(memoryview(parts), recv_ns, self.link)
 
     def _close(self, transport: WSTransport, frame: WSFrame) -> None:
         self.active = False

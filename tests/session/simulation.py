@@ -1,0 +1,692 @@
+"""A pool of links against a modelled network and venue, on a clock that only the model moves.
+
+Everything is decided by the seed: delays, failures to connect, cuts with and without a close frame, half-open sockets,
+lost, late and doubled answers, streams that fall silent, posts, and what the owner asks for. `World.live` checks after
+every step what must always hold, and at the end that everything wanted is served again.
+
+The venue sends numbered messages as real JSON: a `Sink` sees them with what the session tells about subscriptions, in
+order, so that what stands on a session (a market that reports gaps) can be put on top.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Protocol
+
+import orjson
+
+from hlconn.config import SessionConfig
+from hlconn.errors import ConfigError, LinkDown, Throttled
+from hlconn.session.link import (
+    Connect,
+    Disconnect,
+    Down,
+    Effect,
+    Forward,
+    LinkState,
+    PostAnswered,
+    PostLost,
+    Refused,
+    Send,
+    StateChanged,
+    SubState,
+    Up,
+    canonical,
+    fold,
+)
+from hlconn.session.pool import Pool
+
+ALICE, BOB = "0x" + "a1" * 20, "0x" + "b0" * 20
+CATALOGUE: list[dict[str, Any]] = [
+    *({"type": "trades", "coin": coin} for coin in "ABC"),
+    *({"type": "bbo", "coin": coin} for coin in "AB"),
+    *({"type": "l2Book", "coin": coin} for coin in "AB"),
+    {"type": "l2Book", "coin": "A", "fast": True},
+    {"type": "l2Book", "coin": "A", "nSigFigs": 5},
+    {"type": "candle", "coin": "A", "interval": "1m"},
+    {"type": "orderUpdates", "user": ALICE},
+    {"type": "userFills", "user": "0x" + "A1" * 20},
+    {"type": "orderUpdates", "user": BOB},
+    {"type": "trades", "coin": "NOPE"},
+]
+BLOCK_S = 1.0
+BOUND_S = 240.0  # after the last fault, everything is served again
+_EPS = 1e-6
+
+
+class Sink(Protocol):
+    """What stands on a session. link: which one brought it."""
+
+    def on_data(self, now_s: float, link: int, message: bytes) -> object: ...
+    def on_up(self, now_s: float, subscription: Mapping[str, Any]) -> object: ...
+    def on_down(self, now_s: float, subscription: Mapping[str, Any], reason: str) -> object: ...
+
+
+class Deaf:
+    """Nothing stands on it."""
+
+    def on_data(self, now_s: float, link: int, message: bytes) -> None: ...
+    def on_up(self, now_s: float, subscription: Mapping[str, Any]) -> None: ...
+    def on_down(self, now_s: float, subscription: Mapping[str, Any], reason: str) -> None: ...
+
+
+class Connection:
+    """One socket, both ends and the wires between them. Each wire keeps the order of what it carries.
+
+    ours, theirs: open, as either end knows. deaf: half-open, nothing passes any more and nobody knows.
+    proven: what we may say is served over it: the venue has said so, or sent data, and we did not ask for its end.
+    """
+
+    __slots__ = (
+        "arrival_s", "deaf", "delay_s", "generation", "link", "live", "ours", "pinged_s", "proven", "streams", "theirs"
+    )  # fmt: skip
+
+    def __init__(self, link: int, generation: int, delay_s: float) -> None:
+        self.link, self.generation, self.delay_s = link, generation, delay_s
+        self.ours = True
+        self.theirs = self.live = self.deaf = False
+        self.streams: dict[bytes, str] = {}  # what the venue has: "flows", or "silent" until it ends, or the socket
+        self.arrival_s = [0.0, 0.0]
+        self.proven: set[bytes] = set()
+        self.pinged_s = 0.0
+
+
+class World:
+    """One seed's whole world. log: what happened, for whoever looks for the reason of a failure."""
+
+    def __init__(self, seed: int, sink: Sink | None = None) -> None:
+        self.rng = rng = Random(seed)
+        self.sink = sink or Deaf()
+        self.now_s = 0.0
+        self.log: deque[tuple[Any, ...]] = deque(maxlen=400)
+        self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._number = 0
+        max_links = rng.randint(1, 4)
+        self.config = SessionConfig(
+            ping_interval_s=rng.choice([5.0, 15.0]),
+            pong_timeout_s=rng.choice([2.0, 5.0]),
+            ack_timeout_s=2.0,
+            connect_timeout_s=3.0,
+            backoff_max_s=5.0,
+            slow_period_s=5.0,
+            fast_period_s=2.0,
+            sockets_per_minute=rng.choice([12, 30]),
+            messages_per_minute=rng.choice([220, 400]),
+            max_subscriptions=rng.choice([6, 1000]),
+            subscriptions_per_link=rng.choice([2, 4, 100]),
+            max_links=max_links,
+            redundancy=rng.choice([1, 1, 2]) if max_links > 1 else 1,
+        )
+        self.periods_s = {key: _period_s(given, self.config) for key, given in _PARSED.items()}
+        self.troubled = True
+        self.trouble = rng.choice([0.1, 0.5, 1.0])  # how much of it
+        self.pool = Pool(self.config, rng, self._flow)
+        self.flow: Counter[tuple[bytes, int]] = Counter()
+        self.connections: dict[tuple[int, int], Connection] = {}
+        self.generations: Counter[int] = Counter()
+        self.told: dict[int, LinkState] = {}
+        self.wanted: dict[bytes, dict[str, Any]] = {}
+        self.refused: set[bytes] = set()
+        self.up: dict[bytes, float] = {}  # since when, as told
+        self.heard_s: dict[bytes, float] = {}
+        self.silences: dict[bytes, tuple[int, int, float]] = {}  # the socket and when, as told
+        self.waits_s: list[float] = []
+        self.sent_s: deque[float] = deque()
+        self.connects_s: deque[float] = deque()
+        self.posts: dict[int, float] = {}  # in flight, and when they are lost at the latest
+        self.resolved: set[int] = set()
+        self.answered: set[int] = set()  # an answer was handed to the session
+        self.seen: dict[bytes, list[Any]] = {}  # numbers of one stream as they came, and "down"
+        self.series: Counter[str] = Counter()  # of the venue
+        self.frozen_s = 0.0
+        self._post_id = 0
+        self._timer_s: float | None = None
+        self._effects: deque[Effect] = deque()
+        self._busy = False
+        self.closed = False
+
+    # The clock.
+
+    def at(self, time_s: float, what: Callable[..., object], *args: object) -> None:
+        self._number += 1
+        heapq.heappush(self._events, (time_s, self._number, what, args))
+
+    def step(self) -> None:
+        time_s, _, what, args = heapq.heappop(self._events)
+        self.now_s = max(self.now_s, time_s)
+        what(*args)
+        self.check()
+
+    def run_to(self, time_s: float) -> None:
+        while self._events and self._events[0][0] <= time_s:
+            self.step()
+        self.now_s = time_s
+
+    def chance(self, p: float) -> bool:
+        return self.troubled and self.rng.random() < p * self.trouble
+
+    # Everything.
+
+    def live(self) -> None:
+        rng = self.rng
+        for subscription in rng.sample(CATALOGUE, rng.randint(1, 8)):
+            self.subscribe(subscription)
+        self.take(self.pool.start(self.now_s))
+        self.at(BLOCK_S, self._block)
+        self.at(rng.random(), self._act)
+        self.run_to(rng.choice([30.0, 60.0, 90.0]))
+        self.troubled = False
+        self._heal()
+        self.settle()
+        for subscription in list(self.wanted.values()):
+            self.unsubscribe(subscription)
+        end_s = self.now_s + 75.0  # a minute's messages may be used up
+        while self.now_s < end_s and (len(self.pool.links) > 1 or self.still_on()):
+            self.run_to(self.now_s + 5.0)
+        self.check_nothing_is_left_of_what_is_not_wanted()
+        if rng.random() < 0.5:
+            for subscription in rng.sample(CATALOGUE, 3):
+                self.subscribe(subscription)
+            self.post()
+            self.run_to(self.now_s + rng.random())
+            for subscription in rng.sample(list(self.wanted.values()), len(self.wanted) // 2):
+                self.unsubscribe(subscription)
+        self.close()
+
+    def settle(self) -> None:
+        """Faults are over: within a bounded time everything wanted is served."""
+        for subscription in list(self.wanted.values()):
+            if canonical(fold(subscription)) in self.refused and subscription.get("coin") != "NOPE":
+                self.subscribe(subscription)  # refused for a fault: asked for again
+        end_s = self.now_s + BOUND_S
+        while missing := self.missing():
+            assert self.now_s < end_s, f"not served {BOUND_S:g} s after the last fault: {missing}"
+            self.run_to(self.now_s + 1.0)
+        self.check_what_was_missed()
+
+    def missing(self) -> list[Any]:
+        """What is wanted and not both told to be served and truly served, on each of its links."""
+        wrong: list[Any] = []
+        copies: Counter[bytes] = Counter()
+        for given, state, number in self.pool.subscriptions:
+            key = canonical(fold(given))
+            copies[key] += 1
+            if key in self.refused:
+                continue
+            link = self.pool.links[number]
+            connection = self.connections.get((number, link.generation))
+            truly = connection is not None and connection.live and connection.streams.get(key) == "flows"
+            if state is not SubState.LIVE or not truly or key not in self.up:
+                wrong.append((given, state, number, truly, key in self.up))
+        for key, given in self.wanted.items():
+            user = "user" in given
+            assert copies[key] == (1 if user else self.config.redundancy), f"{given} is on {copies[key]} links"
+        assert len(copies) == len(self.wanted)
+        return wrong
+
+    def close(self) -> None:
+        self.take(self.pool.close(self.now_s))
+        self.closed = True
+        assert self.pool.deadline is None, "a timer is left"
+        assert self.pool.state is LinkState.CLOSED
+        assert not self.posts, f"posts {sorted(self.posts)} were never resolved"
+        assert not [c for c in self.connections.values() if c.ours], "a socket is left"
+        assert not self.up, f"{list(self.up)} is still told to be served"
+        self.run_to(self.now_s + 30.0)
+
+    # What must hold after every step.
+
+    def check(self) -> None:
+        now_s, config = self.now_s, self.config
+        assert len(self.sent_s) <= config.messages_per_minute, "more messages than a minute allows"
+        assert len(self.connects_s) <= config.sockets_per_minute, "more sockets than a minute allows"
+        ours: dict[int, Connection] = {}
+        held = 0
+        for which, connection in list(self.connections.items()):
+            if not connection.ours:
+                if not connection.theirs:
+                    del self.connections[which]
+                continue
+            assert connection.link not in ours, f"link {connection.link} has two sockets"
+            ours[connection.link] = connection
+            if connection.live:
+                held += len(connection.streams)
+                late_s = now_s - connection.pinged_s - config.ping_interval_s
+                assert late_s < 0.6 or now_s <= self.frozen_s + 0.6, f"no ping on link {connection.link}"
+        assert len(ours) <= config.max_links
+        assert held <= config.max_subscriptions, f"the venue has {held} subscriptions"
+        for link in self.pool.links.values():
+            assert self.told.get(link.number, LinkState.IDLE) is link.state, f"link {link.number} told otherwise"
+        if now_s <= self.frozen_s:
+            return
+        served = set().union(*(c.proven for c in ours.values() if c.live))
+        for key, since_s in self.up.items():
+            assert key in served, f"{key.decode()} is up on no link"
+            if period_s := self.periods_s[key]:
+                silent_s = now_s - max(since_s, self.heard_s.get(key, 0.0), self.frozen_s)
+                most_s = max(3 * period_s, config.silence_min_s) + period_s + 1.0
+                assert silent_s < most_s, f"{key.decode()} is told to be served and silent for {silent_s:.1f} s"
+        for post_id, due_s in self.posts.items():
+            assert now_s < due_s + 1.0 or due_s < self.frozen_s + 1.0, f"post {post_id} is overdue"
+
+    def check_what_was_missed(self) -> None:
+        """Of streams on one link: whatever did not come lies behind a `Down`."""
+        if self.config.redundancy > 1:
+            return
+        for key, entries in self.seen.items():
+            last = 0
+            down = True
+            for entry in entries:
+                if entry == "down":
+                    down = True
+                elif entry > last:
+                    assert down or entry == last + 1, f"{key.decode()}: {last + 1} to {entry - 1} missed in silence"
+                    last, down = entry, False
+
+    def check_nothing_is_left_of_what_is_not_wanted(self) -> None:
+        assert list(self.pool.links) == [0], "a link without work is kept"
+        assert not self.still_on(), "the venue still has what is not wanted"
+        delays = [delay_s for delay_s in self.waits_s if delay_s > 0.0]
+        assert len(set(delays)) == len(delays), f"no jitter in {delays}"
+
+    def still_on(self) -> list[bytes]:
+        return [key for c in self.connections.values() if c.ours for key in c.streams]
+
+    # The owner.
+
+    def subscribe(self, subscription: Mapping[str, Any]) -> None:
+        key = canonical(fold(subscription))
+        self.log.append((self.now_s, "subscribe", subscription))
+        try:
+            effects = self.pool.subscribe(self.now_s, subscription)
+        except ConfigError as exc:
+            self.log.append((self.now_s, "no room", exc))
+            assert key not in self.wanted
+            room = len(self.wanted) * self.config.redundancy + self.config.redundancy <= self.config.max_subscriptions
+            assert not room or "user" in subscription or "nSigFigs" in subscription or subscription["type"] == "l2Book"
+            return
+        self.wanted.setdefault(key, dict(subscription))
+        self.refused.discard(key)
+        self.take(effects)
+
+    def unsubscribe(self, subscription: Mapping[str, Any]) -> None:
+        key = canonical(fold(subscription))
+        self.log.append((self.now_s, "unsubscribe", subscription))
+        effects = self.pool.unsubscribe(self.now_s, subscription)
+        self.wanted.pop(key, None)
+        self.up.pop(key, None)
+        self.refused.discard(key)
+        if key in self.seen:
+            self.seen[key].append("down")
+        self.take(effects)
+
+    def post(self) -> None:
+        self._post_id += 1
+        post_id = self._post_id
+        timeout_s = self.rng.choice([1.0, 3.0])
+        message = orjson.dumps({"method": "post", "id": post_id})
+        try:
+            effects = self.pool.post(self.now_s, post_id, message, timeout_s, urgent=self.rng.random() < 0.5)
+        except (LinkDown, Throttled):
+            return
+        self.posts[post_id] = self.now_s + timeout_s
+        self.take(effects)
+
+    def _act(self) -> None:
+        """Something happens for no reason: the owner wants something, or the world breaks something."""
+        rng = self.rng
+        if not self.troubled:
+            return
+        self.at(self.now_s + rng.expovariate(0.7), self._act)
+        what = rng.random()
+        if what < 0.25:
+            self.subscribe(rng.choice(CATALOGUE))
+        elif what < 0.4 and self.wanted:
+            self.unsubscribe(rng.choice(list(self.wanted.values())))
+            if rng.random() < 0.3:
+                self.subscribe(rng.choice(CATALOGUE))
+        elif what < 0.6:
+            for _ in range(rng.choice([1, 1, 1, 2, 3, 3, 120])):
+                self.post()
+        elif what < 0.65 and self.now_s >= self.frozen_s:
+            self.frozen_s = self.now_s + rng.choice([0.3, 1.0, 3.0])
+        elif open_ones := [c for c in self.connections.values() if c.ours and c.theirs and c.live]:
+            struck = open_ones if rng.random() < 0.2 else [rng.choice(open_ones)]
+            for connection in struck:
+                self._strike(connection)
+
+    def _strike(self, connection: Connection) -> None:
+        rng = self.rng
+        kind = rng.random()
+        if kind < 0.3:
+            self._cut(connection, "closed by the venue: 1000 Expired")
+        elif kind < 0.5:
+            self._cut(connection, "connection lost without a close frame")
+        elif kind < 0.7:
+            self.log.append((self.now_s, "half-open", connection.link, connection.generation))
+            connection.deaf = True
+        else:
+            for key in connection.streams:
+                if _is_book(key) and rng.random() < 0.7:
+                    self.log.append((self.now_s, "falls silent", connection.link, key))
+                    connection.streams[key] = rng.choice(["silent", "silent", "silent socket"])
+
+    def _heal(self) -> None:
+        """What is broken for good stays broken: half-open sockets, and streams until they are subscribed to again."""
+        self.log.append((self.now_s, "faults are over"))
+
+    # The network.
+
+    def _cut(self, connection: Connection, reason: str) -> None:
+        self.log.append((self.now_s, "cut", connection.link, connection.generation, reason))
+        connection.theirs = False
+        self.carry(connection, 1, self._gone, connection, reason)
+
+    def carry(self, connection: Connection, way: int, what: Callable[..., object], *args: object) -> None:
+        """way: 0 to the venue, 1 to us."""
+        delay_s = connection.delay_s * (1 + self.rng.random())
+        if self.chance(0.02):
+            delay_s += self.rng.choice([0.5, 2.0])
+        arrival_s = max(self.now_s + delay_s, connection.arrival_s[way])
+        connection.arrival_s[way] = arrival_s
+        self.at(arrival_s, what, *args)
+
+    def _thawed(self, what: Callable[..., object], *args: object) -> bool:
+        """Our own loop stands still now and then: what arrives is read later, after the timers."""
+        if self.now_s >= self.frozen_s:
+            return True
+        self.at(self.frozen_s, what, *args)
+        return False
+
+    def _opened(self, connection: Connection, how: float) -> None:
+        key = connection.link, connection.generation
+        if not connection.ours:
+            if self.rng.random() < 0.5:  # the news was on its way when we gave it up
+                self.take(self.pool.on_connected(self.now_s, *key))
+            return
+        if not self._thawed(self._opened, connection, how):
+            return
+        if how < 0.15:
+            connection.ours = False
+            self.take(self.pool.on_connect_failed(self.now_s, *key, "ConnectionRefusedError"))
+            return
+        connection.theirs = connection.live = True
+        connection.pinged_s = self.now_s
+        self.take(self.pool.on_connected(self.now_s, *key))
+
+    def _gone(self, connection: Connection, reason: str) -> None:
+        if not connection.ours:
+            return
+        if not self._thawed(self._gone, connection, reason):
+            return
+        connection.ours = connection.live = False
+        self.take(self.pool.on_disconnected(self.now_s, connection.link, connection.generation, reason))
+        if self.troubled and self.rng.random() < 0.2:
+            self.at(self.now_s + self.rng.random(), self._old_news, connection, b'{"channel":"pong"}')
+
+    def _old_news(self, connection: Connection, message: bytes) -> None:
+        number, generation = connection.link, connection.generation
+        link = self.pool.links.get(number)
+        before = None if link is None else (link.state, link.subscriptions)
+        effects = self.pool.on_control(self.now_s, number, generation, message)
+        effects += self.pool.on_disconnected(self.now_s, number, generation, "old news")
+        assert effects == [] or self.closed, effects
+        assert before is None or link is None or before == (link.state, link.subscriptions)
+
+    # Our side.
+
+    def take(self, effects: list[Effect]) -> None:
+        self._effects.extend(effects)
+        if self._busy:
+            return
+        self._busy = True
+        while self._effects:
+            self._perform(self._effects.popleft())
+        self._busy = False
+        due_s = self.pool.deadline
+        if due_s != self._timer_s:
+            self._timer_s = due_s
+            if due_s is not None:
+                self.at(max(due_s, self.now_s), self._timer, due_s)
+
+    def _timer(self, due_s: float) -> None:
+        if due_s != self._timer_s:
+            return
+        if self.now_s < self.frozen_s:
+            self.at(self.frozen_s, self._timer, due_s)
+            return
+        self._timer_s = None
+        self.take(self.pool.on_timer(self.now_s))
+
+    def _perform(self, effect: Effect) -> None:
+        self.log.append((self.now_s, effect))
+        match effect:
+            case Connect(generation, _, number):
+                assert not self.closed
+                count(self.connects_s, self.now_s)
+                connection = Connection(number, generation, self.rng.choice([0.01, 0.05, 0.2]))
+                assert generation > self.generations[number], "a generation that was there before"
+                self.generations[number] = generation
+                self.connections[number, generation] = connection
+                how = self.rng.random() if self.chance(0.7) else 1.0
+                if how < 0.3 or not self.chance(0.1):  # else it never comes about
+                    self.at(self.now_s + 3 * connection.delay_s, self._opened, connection, how)
+            case Disconnect(generation, _, _, number):
+                ended = self.connections.get((number, generation))
+                if ended is not None:
+                    ended.ours = ended.live = False
+                    self.at(self.now_s + 0.3, setattr, ended, "theirs", False)
+            case Send(data, number):
+                self._send(number, data)
+            case StateChanged(state, _, number):
+                assert self.told.get(number) is not state, f"link {number} told {state} twice"
+                self.told[number] = state
+                due_s = self.pool.links[number].deadline if number in self.pool.links else None
+                if state is LinkState.WAITING and due_s is not None and not self._waits_for_its_turn(due_s):
+                    self.waits_s.append(due_s - self.now_s)
+            case Up(subscription, _, key):
+                assert key in self.wanted
+                assert key not in self.up, f"{subscription} is up twice"
+                silence = self.silences.get(key)
+                if silence is not None and silence[:2] == (effect.link, self.generations[effect.link]):
+                    assert self.heard_s[key] > silence[2], f"{subscription} was silent, and is up without data"
+                self.up[key] = self.now_s
+                self.seen.setdefault(key, []).append("down")  # what came before it was not promised
+                self.sink.on_up(self.now_s, subscription)
+            case Down(subscription, reason, _, key):
+                assert key in self.wanted
+                self.up.pop(key, None)
+                if reason.startswith("silent"):
+                    self.silences[key] = effect.link, self.generations[effect.link], self.now_s
+                self.seen.setdefault(key, []).append("down")
+                self.sink.on_down(self.now_s, subscription, reason)
+            case Refused(_, _, _, key):
+                assert key in self.wanted
+                assert key not in self.refused
+                self.refused.add(key)
+                self.up.pop(key, None)
+            case PostAnswered(post_id) | PostLost(post_id):
+                assert post_id in self.posts, f"post {post_id} was resolved twice"
+                assert isinstance(effect, PostLost) or post_id in self.answered
+                del self.posts[post_id]
+                self.resolved.add(post_id)
+            case Forward(channel, message):
+                value = orjson.loads(message)
+                assert channel == value["channel"] == "error" or value["data"]["id"] in self.resolved
+
+    def _waits_for_its_turn(self, due_s: float) -> bool:
+        """For the budget of sockets, so not by its own dice."""
+        return any(abs(due_s - 60.0 - time_s) < _EPS for time_s in self.connects_s)
+
+    def _send(self, number: int, data: bytes) -> None:
+        count(self.sent_s, self.now_s)
+        link = self.pool.links.get(number)
+        connection = None if link is None else self.connections.get((number, link.generation))
+        if connection is None or not (connection.ours and connection.live):
+            return  # it ended a moment ago
+        value = orjson.loads(data)
+        if value["method"] == "ping":
+            connection.pinged_s = self.now_s
+        elif value["method"] == "unsubscribe":
+            connection.proven.discard(canonical(fold(value["subscription"])))
+        self.carry(connection, 0, self._received, connection, value)
+
+    def _arrived(self, connection: Connection, message: bytes, keys: tuple[bytes, ...] = (), number: int = 0) -> None:
+        """keys: of the subscription that it is data of. number: the last number in it."""
+        if not connection.ours:
+            if not keys and self.rng.random() < 0.3 and self.troubled:
+                self._old_news(connection, message)
+            return
+        if not self._thawed(self._arrived, connection, message, keys, number):
+            return
+        if keys:
+            for key in keys:
+                self.flow[key, connection.link] += 1
+                connection.proven.add(key)
+                self.heard_s[key] = self.now_s
+                if number and key in self.wanted:
+                    self.seen.setdefault(key, []).extend([number] if key in self.up else ["down", number])
+            self.sink.on_data(self.now_s, connection.link, message)
+            return
+        value = orjson.loads(message)
+        data = value.get("data")
+        if value["channel"] == "subscriptionResponse" and data["method"] == "subscribe":
+            connection.proven.add(canonical(fold(data["subscription"])))
+        elif value["channel"] == "error" and data.startswith("Already subscribed"):
+            connection.proven.add(canonical(fold(orjson.loads(data[data.index("{") :]))))
+        elif value["channel"] == "post":
+            self.answered.add(data["id"])
+        elif value["channel"] == "error" and "id=" in data:
+            self.answered.add(int(data.rpartition("=")[2]))
+        self.take(self.pool.on_control(self.now_s, connection.link, connection.generation, message))
+
+    def _flow(self, subscription: Mapping[str, Any], link: int) -> int:
+        if subscription["type"] not in ("trades", "bbo", "l2Book") or "nSigFigs" in subscription:
+            return -1
+        return self.flow[canonical(fold(subscription)), link]
+
+    # The venue.
+
+    def say(self, connection: Connection, channel: str, data: Any = None) -> None:
+        message = orjson.dumps({"channel": channel} if data is None else {"channel": channel, "data": data})
+        self.carry(connection, 1, self._arrived, connection, message)
+
+    def _received(self, connection: Connection, value: dict[str, Any]) -> None:
+        if not connection.theirs or connection.deaf:
+            return
+        method = value["method"]
+        if method == "ping":
+            if not self.chance(0.05):
+                self.say(connection, "pong")
+            return
+        if method == "post":
+            self._take_post(connection, value["id"])
+            return
+        given = fold(value["subscription"])
+        key = canonical(given)
+        text = orjson.dumps(given).decode()
+        if given.get("coin") == "NOPE":
+            self.say(connection, "error", f"Invalid subscription {text}")
+        elif method == "subscribe" and self.chance(0.03):
+            self.say(connection, "error", "Cannot track more than 15 total users.")
+        elif (method == "subscribe") == (key in connection.streams):
+            if not self.chance(0.1):
+                self.say(connection, "error", f"Already {method}d: {text}")
+        else:
+            if method == "subscribe":
+                self._begin(connection, given, key)
+            else:
+                del connection.streams[key]
+            if not self.chance(0.15):
+                echo = {**given, "mantissa": None}
+                for _ in range(2 if self.chance(0.1) else 1):
+                    self.say(connection, "subscriptionResponse", {"method": method, "subscription": echo})
+            if method == "subscribe" and connection.streams[key] == "flows":
+                self._publish(connection, key, given, "now")
+
+    def _begin(self, connection: Connection, given: dict[str, Any], key: bytes) -> None:
+        users = {user for k in connection.streams if (user := orjson.loads(k).get("user"))}
+        assert not users or given.get("user") in (None, *users), f"two users on link {connection.link}"
+        for other in map(orjson.loads, connection.streams):
+            if given["type"] == other["type"] == "l2Book" and given["coin"] == other["coin"]:
+                assert given.get("nSigFigs") == other.get("nSigFigs"), f"two aggregations on link {connection.link}"
+        mute = "silent socket" in connection.streams.values() or self.chance(0.1)
+        connection.streams[key] = self.rng.choice(["silent", "flows"]) if mute and _is_book(key) else "flows"
+
+    def _take_post(self, connection: Connection, post_id: int) -> None:
+        if self.chance(0.1):
+            return
+        if self.chance(0.1):
+            self.say(connection, "error", f"too many pending post requests id={post_id}")
+            return
+        answer = {"id": post_id, "response": {"type": "action", "payload": {"status": "ok"}}}
+        for _ in range(2 if self.chance(0.1) else 1):
+            delay_s = self.rng.uniform(0.0, 5.0) if self.chance(0.2) else 0.0
+            self.at(self.now_s + delay_s, self._answer_post, connection, answer)
+
+    def _answer_post(self, connection: Connection, answer: dict[str, Any]) -> None:
+        if connection.theirs and not connection.deaf:
+            self.say(connection, "post", answer)
+
+    def _block(self) -> None:
+        """The venue moves on by one block: everything has a new number, and is sent to whoever has it by now."""
+        if self.closed:
+            return
+        self.at(self.now_s + BLOCK_S, self._block)
+        tick = round(self.now_s / BLOCK_S)
+        for coin in "AB":
+            self.series["bbo" + coin] += 1
+        if tick % 3 == 0:
+            for coin in "ABC":
+                self.series["trades" + coin] += 1
+        for connection in self.connections.values():
+            if connection.theirs and not connection.deaf:
+                for key, how in connection.streams.items():
+                    if how == "flows":
+                        self._publish(connection, key, _PARSED[key], tick)
+
+    def _publish(self, connection: Connection, key: bytes, given: Mapping[str, Any], tick: int | str) -> None:
+        kind, coin = given["type"], given.get("coin", "")
+        time_ms = round(self.now_s * 1000)
+        level = {"px": "1.0", "sz": "1.0", "n": 1}
+        number = 0
+        if kind == "trades" and (tick == "now" or int(tick) % 3 == 0):
+            number = self.series["trades" + coin]
+            if not number:
+                return
+            first = max(1, number - 2) if tick == "now" else number  # after a subscribe, recent ones again
+            more = {"coin": coin, "side": "A", "px": "1.0", "sz": "1.0", "time": time_ms, "hash": "0x", "users": []}
+            data: Any = [{**more, "tid": tid} for tid in range(first, number + 1)]
+        elif kind == "bbo":
+            data = {"coin": coin, "time": time_ms, "bbo": [level, None]}
+            number = self.series["bbo" + coin]
+        elif kind == "l2Book" and (tick == "now" or int(tick) % (2 if given.get("fast") else 5) == 0):
+            data = {"coin": coin, "time": time_ms, "levels": [[level], []]}
+            if given.get("fast"):
+                data["fast"] = True
+        else:
+            return
+        message = orjson.dumps({"channel": kind, "data": data})
+        self.carry(connection, 1, self._arrived, connection, message, (key,), number)
+
+
+_PARSED = {canonical(fold(subscription)): fold(subscription) for subscription in CATALOGUE}
+
+
+def count(times_s: deque[float], now_s: float) -> None:
+    times_s.append(now_s)
+    while times_s[0] <= now_s - 60.0 + _EPS:
+        times_s.popleft()
+
+
+def _is_book(key: bytes) -> bool:
+    return b'"l2Book"' in key and b"nSigFigs" not in key
+
+
+def _period_s(given: Mapping[str, Any], config: SessionConfig) -> float:
+    if given["type"] != "l2Book" or "nSigFigs" in given:
+        return 0.0
+    return config.fast_period_s if given.get("fast") else config.slow_period_s
