@@ -76,7 +76,7 @@ class Returns:
             self.seen(book.coin, feed, time_ms)
 
     def on_trades(self, coin: str, trades: Any) -> None:
-        self.seen(coin, "trades", int(trades["time_ms"][-1]))
+        self.seen(coin, "trades", int(trades["time"][-1]))
 
     def seen(self, coin: str, stream: str, time_ms: int) -> None:
         # not of the cut's own millisecond: it may have been sent just before
@@ -108,7 +108,7 @@ async def run(server: Server, options: argparse.Namespace) -> list[str]:
     worst_s: list[float] = []
     async with hlconn.connect(endpoints, config=SessionConfig(max_links=options.links)) as hl:
         began_ms = time.monotonic_ns() // 1_000_000
-        returns.arm(began_ms)
+        returns.arm(began_ms - 1)
         for coin in coins:
             listen(hl, coin, returns)
         print(f"{'':10} back  median s     max s  links")
@@ -128,9 +128,8 @@ async def run(server: Server, options: argparse.Namespace) -> list[str]:
         if states != {"LIVE"}:
             wrong.append(f"the pool says that subscriptions are {states}")
     report = server.ask("report")
-    print(
-        f"{returns.wanted} subscriptions after {options.cuts} cuts: all back in {max(worst_s, default=0.0):.2f} s at most"
-    )
+    slowest_s = max(worst_s, default=0.0)
+    print(f"{returns.wanted} subscriptions, {options.cuts} cuts: all back after {slowest_s:.2f} s at most")
     print("most in use of each limit:", report["most"])
     wrong += [f"{times} times over the limit of {kind}" for kind, times in report["breaches"].items()]
     return wrong
