@@ -26,7 +26,8 @@ def arrays(data: Any) -> Any:
 async def main() -> None:
     url, base_ns, channel = sys.argv[1:]
     sightings = AsyncSightings(int(base_ns))
-    async with connect(url.replace("http:", "ws:") + "/ws", proxy=None) as ws:
+    # close_timeout: the server does not end the connection
+    async with connect(url.replace("http:", "ws:") + "/ws", proxy=None, close_timeout=0.1) as ws:
         await ws.send(json.dumps({"method": "subscribe", "subscription": {"type": channel, "coin": "BTC"}}))
 
         async def listen() -> None:
