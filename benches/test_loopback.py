@@ -1,16 +1,18 @@
 """Bursts over a loopback socket: the processor time that one message costs the client, side by side.
 
 The reference is a Python picows listener that only counts its frames: what receiving costs before anybody reads. More
-callbacks on the one book show what each further consumer costs.
+callbacks on the one book show what each further consumer costs. They take turns, a few bursts each, so that what else
+the machine does meets all of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,13 @@ import pytest
 from messages import BBOS
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 from pytest_benchmark.fixture import BenchmarkFixture
+from test_trading import CLOCK, Figures
 
 import hlconn
 from hlconn.session import driver, pylistener
 
 PER_BURST = 64 * 512
+TURNS, BURSTS = 6, 5
 CONSUMERS = (2, 3, 9)
 GROUP = f"loopback burst of {PER_BURST} bbo messages: client CPU"
 
@@ -65,34 +69,33 @@ class Counting(WSListener):
             burst.finished()
 
 
-#: Median us of one message, by name of the test.
-MEDIANS_US: dict[str, float] = {}
-
-
-def measure(benchmark: BenchmarkFixture, url: str, receiver: Any) -> None:
-    """Time rounds of one burst each. receiver(burst) is an async context manager that is connected once entered."""
+def bursts(url: str, receiver: Callable[[str, Burst], Any], rounds: int) -> list[int]:
+    """Processor time of each of so many bursts, ns. receiver: an async context manager, connected once entered."""
     loop = asyncio.new_event_loop()
     burst = Burst(loop)
 
     def run(work: Coroutine[Any, Any, Any]) -> Any:
         return loop.run_until_complete(work)
 
-    context = receiver(burst)
+    context = receiver(url, burst)
     run(context.__aenter__())
     control, _ = run(ws_connect(WSListener, url))
 
-    def one_burst() -> None:
+    def one_burst() -> int:
         burst.arm()
         control.send(WSMsgType.TEXT, b'{"method":"go","count":%d}' % PER_BURST)
+        began_ns = time.process_time_ns()
         run(asyncio.wait_for(asyncio.shield(burst.done), 30))
+        took_ns = time.process_time_ns() - began_ns
+        assert burst.seen == PER_BURST
+        return took_ns
 
-    benchmark.pedantic(one_burst, rounds=25, warmup_rounds=3)  # type: ignore[no-untyped-call]
-    assert burst.seen == PER_BURST
-    if benchmark.stats is not None:  # it is with --benchmark-disable
-        MEDIANS_US[benchmark.name] = benchmark.stats.stats.median / PER_BURST * 1e6
+    one_burst()  # to warm up
+    taken_ns = [one_burst() for _ in range(rounds)]
     control.disconnect(graceful=False)
     run(context.__aexit__(None, None, None))
     loop.close()
+    return taken_ns
 
 
 class CountingReceiver:
@@ -156,40 +159,53 @@ def top_of(message: bytes) -> list[float]:
 LAST_TOP = top_of(BBOS[(PER_BURST - 1) % len(BBOS)])
 
 
-@pytest.mark.benchmark(group=GROUP, timer=time.process_time)
-def test_burst_picows_listener_that_only_counts(benchmark: BenchmarkFixture, url: str) -> None:
-    measure(benchmark, url, lambda burst: CountingReceiver(url, burst))
+class PythonListenerReceiver(HlconnReceiver):
+    async def __aenter__(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(driver, "listener_class", lambda: pylistener.FeedListener)
+            await super().__aenter__()
 
 
-@pytest.mark.benchmark(group=GROUP, timer=time.process_time)
-def test_burst_hlconn_book_and_callback(benchmark: BenchmarkFixture, url: str) -> None:
+PICOWS, ONE = "picows listener that only counts", "hlconn, book and callback"
+RECEIVERS: dict[str, Callable[[str, Burst], Any]] = {
+    PICOWS: CountingReceiver,
+    ONE: HlconnReceiver,
+    "hlconn, listener in Python": PythonListenerReceiver,
+    **{f"hlconn, {n} callbacks": functools.partial(HlconnReceiver, consumers=n) for n in CONSUMERS},
+}
+
+
+@pytest.fixture(scope="module")
+def figures(request: pytest.FixtureRequest, url: str) -> dict[str, Figures]:
+    """The bursts of each, all in one run; with --benchmark-disable one each."""
+    smoke = request.config.getoption("benchmark_disable")
     driver.listener_class.cache_clear()
     assert driver.listener_class() is not pylistener.FeedListener
-    measure(benchmark, url, lambda burst: HlconnReceiver(url, burst))
+    told = {name: Figures() for name in RECEIVERS}
+    for _ in range(1 if smoke else TURNS):
+        for name, receiver in RECEIVERS.items():
+            told[name].latencies_ns += bursts(url, receiver, 1 if smoke else BURSTS)
+    return told
 
 
-@pytest.mark.benchmark(group=GROUP, timer=time.process_time)
-def test_burst_hlconn_python_listener(benchmark: BenchmarkFixture, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(driver, "listener_class", lambda: pylistener.FeedListener)
-    measure(benchmark, url, lambda burst: HlconnReceiver(url, burst))
+@pytest.mark.parametrize("name", RECEIVERS)
+@pytest.mark.benchmark(group=GROUP, timer=CLOCK)
+def test_burst(benchmark: BenchmarkFixture, figures: dict[str, Figures], name: str) -> None:
+    told = figures[name]
+    CLOCK.replay(told.latencies_ns)
+    benchmark.pedantic(lambda: None, rounds=len(told.latencies_ns))  # type: ignore[no-untyped-call]
+    benchmark.extra_info |= {"us a message": told.us(50) / PER_BURST}
 
 
-@pytest.mark.parametrize("consumers", CONSUMERS)
-@pytest.mark.benchmark(group=GROUP, timer=time.process_time)
-def test_burst_hlconn_consumers(benchmark: BenchmarkFixture, url: str, consumers: int) -> None:
-    measure(benchmark, url, lambda burst: HlconnReceiver(url, burst, consumers))
-
-
-def test_burst_ratios() -> None:
-    """Prints the figures of one run; nothing without times."""
-    if not MEDIANS_US:
-        pytest.skip("nothing was timed")
-    base = MEDIANS_US["test_burst_picows_listener_that_only_counts"]
-    one = MEDIANS_US["test_burst_hlconn_book_and_callback"]
-    for name, median_us in MEDIANS_US.items():
-        print(f"{name:48} {median_us:.3f} us a message, {median_us / base:.2f} of picows")
+def test_burst_ratios(figures: dict[str, Figures]) -> None:
+    """Prints the figures of one run: the medians, and the least times."""
+    for name, told in figures.items():
+        base = figures[PICOWS]
+        median_us, least_us = (told.us(percent) / PER_BURST for percent in (50, 0))
+        ratios = f"{told.us(50) / base.us(50):.2f} of picows, by the least {told.us(0) / base.us(0):.2f}"
+        print(f"{name:34} median {median_us:.3f} us a message, least {least_us:.3f}; {ratios}")
     for consumers in CONSUMERS:
-        more_us = MEDIANS_US[f"test_burst_hlconn_consumers[{consumers}]"] - one
-        print(
-            f"{consumers} consumers: {more_us:+.3f} us a message, {more_us / (consumers - 1):+.3f} us each further one"
-        )
+        told, one = figures[f"hlconn, {consumers} callbacks"], figures[ONE]
+        each_us = [(told.us(percent) - one.us(percent)) / PER_BURST / (consumers - 1) for percent in (50, 0)]
+        print(f"{consumers} callbacks: each further one {each_us[0]:+.3f} us a message, by the least {each_us[1]:+.3f}")
+    assert all(told.latencies_ns for told in figures.values())
