@@ -1,5 +1,6 @@
 """A venue for the soak: one stream of bbo, l2Book and trades for every coin that anybody listens to, as fast as the
-slowest listener takes it, and connections that it cuts at random. Run as a process of its own; prints its port.
+slowest listener takes it, and connections that it cuts at random. While nobody listens, trades go on, a round in a
+millisecond. Run as a process of its own; prints its port.
 
     python benches/soak_server.py SEED MIN_LIFE_S MAX_LIFE_S
 
@@ -37,7 +38,8 @@ def split(messages: list[bytes]) -> list[bytes]:
 
 TOPS, FULL = split(BBOS), split(BOOKS)
 TRADE = (
-    b'{"coin":"%b","side":"B","px":"100000.0","sz":"0.5","time":%d,"hash":"0x%064x","tid":%d,"users":["0x%040x","0x%040x"]}'
+    b'{"coin":"%b","side":"B","px":"100000.0","sz":"0.5","time":%d,'
+    b'"hash":"0x%064x","tid":%d,"users":["0x%040x","0x%040x"]}'
 )
 
 
@@ -59,7 +61,8 @@ class Coin:
 
     def next(self, time_ms: int, number: int) -> dict[str, bytes]:
         """What each of its streams says in this round."""
-        trades = [TRADE % (self.name, time_ms, tid, tid, 1, 2) for tid, _ in zip(self.tids, range(TRADES_PER_ROUND))]
+        tids = [next(self.tids) for _ in range(TRADES_PER_ROUND)]
+        trades = [TRADE % (self.name, time_ms, tid, tid, 1, 2) for tid in tids]
         self.recent.extend(trades)
         first = number * TOPS_PER_ROUND
         tops = [
@@ -161,7 +164,12 @@ class SoakVenue:
                     parts.append(said[name].get(kind, b""))
                 if connection in self.connections and not connection.silent:
                     connection.transport.underlying_transport.write(b"".join(parts))
-            await asyncio.sleep(0 if said else 0.001)
+            if said:
+                await asyncio.sleep(0)
+                continue
+            await asyncio.sleep(0.001)
+            for coin in self.coins.values():
+                coin.next(time_ms, number)
 
 
 async def main(seed: str, min_life_s: str, max_life_s: str) -> None:
