@@ -32,6 +32,8 @@ RANKS: list[list[str]] = [
         "_core.classify_table",
         "_core.classify",
         "_core.action",
+        "_core.histogram",
+        "_core.tids",
         "_core.book",
         "_core.secp",
         "_core.oneshot",
@@ -42,7 +44,7 @@ RANKS: list[list[str]] = [
         "responses",
     ],
     ["session.link", "session.pool", "session.pylistener", "session.driver", "session.http"],
-    ["market", "trading.ledger", "trading.orders", "trading.trader"],
+    ["stats", "gaps", "streams", "market", "trading.ledger", "trading.orders", "trading.trader"],
     ["client", "blocking"],
 ]
 SIM_MAY_IMPORT = {"errors", "types", "config"}

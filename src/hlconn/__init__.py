@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ._core.book import Book
 from ._core.classify import classify, classify_status
 from ._core.feed import Feed
+from ._core.histogram import Histogram
 from .config import Endpoints, Network, SessionConfig, TradingConfig
 from .errors import (
     Closed,
@@ -24,6 +25,8 @@ from .errors import (
     OutcomeUnknown,
     QueryFailed,
     Rejected,
+    StaleBook,
+    StreamOverflow,
     SubscriptionRefused,
     Throttled,
     UnknownCoin,
@@ -57,8 +60,10 @@ if TYPE_CHECKING:
     from ._core import action
     from ._core.sign import Signed, Signer
     from .client import Client, connect
+    from .gaps import Candle, Gap
     from .nonces import Nonces
     from .session.link import LinkState
+    from .streams import Stream
     from .trading.ledger import Difference
     from .trading.orders import Differs, FillEvent, OrderEvent, OrderState, OutcomeEvent, Reconciled, TrackedOrder
     from .trading.trader import Prepared, Ticket, Trader
@@ -73,6 +78,7 @@ __all__ = [
     "Book",
     "Builder",
     "CancelResult",
+    "Candle",
     "Client",
     "Cloid",
     "Closed",
@@ -86,8 +92,10 @@ __all__ = [
     "Feed",
     "Fill",
     "FillEvent",
+    "Gap",
     "Grade",
     "Grouping",
+    "Histogram",
     "HlconnError",
     "Instrument",
     "Instruments",
@@ -113,6 +121,9 @@ __all__ = [
     "Side",
     "Signed",
     "Signer",
+    "StaleBook",
+    "Stream",
+    "StreamOverflow",
     "SubscriptionRefused",
     "Throttled",
     "Ticket",
@@ -137,10 +148,12 @@ __version__ = "0.1.0"
 
 # asyncio, picows, orjson and what signs are imported when somebody connects or signs, not when somebody reads a file
 _LATER = {
+    "Candle": ".gaps",
     "Client": ".client",
     "Difference": ".trading.ledger",
     "Differs": ".trading.orders",
     "FillEvent": ".trading.orders",
+    "Gap": ".gaps",
     "LinkState": ".session.link",
     "Nonces": ".nonces",
     "OrderEvent": ".trading.orders",
@@ -150,6 +163,7 @@ _LATER = {
     "Reconciled": ".trading.orders",
     "Signed": "._core.sign",
     "Signer": "._core.sign",
+    "Stream": ".streams",
     "Ticket": ".trading.trader",
     "TrackedOrder": ".trading.orders",
     "Trader": ".trading.trader",

@@ -146,7 +146,7 @@ class Client:
     ) -> None:
         self.endpoints = endpoints
         self.feed = Feed(trade_users=trade_users)
-        self._config, self._timeout_s = config, timeout_s
+        self._config, self._timeout_s, self._trade_users = config, timeout_s, trade_users
         self._signer, self._owns_signer, self._account, self._on_exit = signer, owns_signer, account, on_exit
         self._trading = trading or TradingConfig()
         self._instruments = instruments if isinstance(instruments, Instruments) else None
@@ -217,7 +217,14 @@ class Client:
             on_subscribed=self._subscribed,
             on_callback_error=self._callback_failed,
         )
-        self._market = Market(self.feed, driver.subscribe, driver.unsubscribe)
+        self._market = Market(
+            self.feed,
+            driver.subscribe,
+            driver.unsubscribe,
+            query=self._query,
+            on_error=self._fail,
+            trade_users=self._trade_users,
+        )
         try:
             if self._signer is not None:  # before anything is connected: another process may have the key
                 trading = self._trading
@@ -317,7 +324,20 @@ class Client:
             if self._trader is None or not self._trader.hold(self._body, self._body.cancel):
                 self._body.cancel()
 
+    async def _query(self, body: dict[str, Any]) -> Any:
+        if self._http is None:
+            self._http = Http(self.endpoints, self._config)
+            await self._http.__aenter__()
+        return read_info(*await self._http.post("/info", orjson.dumps(body), _QUERY_TIMEOUT_S))
+
+    def stats(self) -> dict[str, dict[str, float]]:
+        """Percentiles of what the session measured, ns, by name. See `Stats`."""
+        return self.market.stats()
+
     def _state_changed(self, state: LinkState, reason: str, now_ns: int) -> None:
+        if state is not LinkState.LIVE:
+            for subscription in self.market.interruptible:
+                self.market.down(subscription, reason, now_ns)
         if self._trader is not None and state is not LinkState.LIVE:
             self._trader.on_down(reason)
         for callback in self._on_state:
@@ -329,10 +349,12 @@ class Client:
     def _control(self, channel: str, message: bytes) -> None:
         if self._trader is not None:
             self._trader.on_message(channel, message)
+        self.market.on_message(channel, message)
 
     def _subscribed(self, subscription: dict[str, Any]) -> None:
         if self._trader is not None:
             self._trader.on_subscribed(subscription)
+        self.market.up(subscription, time.monotonic_ns())
 
     def _refused(self, subscription: dict[str, Any], message: str) -> None:
         if "user" in subscription:

@@ -20,6 +20,8 @@ __all__ = [
     "OutcomeUnknown",
     "QueryFailed",
     "Rejected",
+    "StaleBook",
+    "StreamOverflow",
     "SubscriptionRefused",
     "Throttled",
     "UnknownCoin",
@@ -268,6 +270,38 @@ class QueryFailed(HlconnError):
 
     def __str__(self) -> str:
         return f"the query failed: {self.message!r} ({self.code.name}, HTTP {self.status})"
+
+
+class StaleBook(HlconnError):
+    """The book is not as fresh as was asked for: it is stale, or its newest message is too old. Nothing was sent.
+
+    coin: of the book. reason: why, in words. ages_ms: since the last message of each feed, as {"fast": 310.0}.
+    """
+
+    def __init__(self, coin: str, reason: str, ages_ms: dict[str, float]) -> None:
+        super().__init__(coin, reason, ages_ms)
+        self.coin, self.reason, self.ages_ms = coin, reason, ages_ms
+
+    def __str__(self) -> str:
+        ages = ", ".join(f"{feed} {age:,.0f} ms" for feed, age in self.ages_ms.items()) or "no feed was heard"
+        return f"the book of {self.coin} is not fresh: {self.reason} (last heard: {ages}). Do not trade on it."
+
+
+class StreamOverflow(HlconnError):
+    """A stream with `overflow="raise"` was full: its reader was too slow. It ended; what it held was still read.
+
+    stream, coin: which. maxsize: items that it holds.
+    """
+
+    def __init__(self, stream: str, coin: str, maxsize: int) -> None:
+        super().__init__(stream, coin, maxsize)
+        self.stream, self.coin, self.maxsize = stream, coin, maxsize
+
+    def __str__(self) -> str:
+        return (
+            f"the stream of {self.stream} of {self.coin} was not read for {self.maxsize} items: read it faster, give "
+            f"it more room, or let it drop the oldest ones."
+        )
 
 
 class SubscriptionRefused(HlconnError):

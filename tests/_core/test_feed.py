@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from collections.abc import Callable
 from random import Random
@@ -34,6 +35,11 @@ NONE = {"messages": 0, "bytes": 0, "out_of_order": 0, "twins": 0, "fallback": 0,
 
 def rename(message: bytes, coin: str) -> bytes:
     return message.replace(b'"BTC"', wire(coin))
+
+
+def anew(message: bytes, by: int) -> bytes:
+    """The same trades under other tids."""
+    return re.sub(rb'(?<="tid":)[0-9]+', lambda tid: b"%d" % (int(tid[0]) + (by << 52)), message)
 
 
 def counted(feed: Feed, channel: str) -> dict[str, int]:
@@ -158,7 +164,7 @@ def test_hundreds_of_coins_are_told_apart() -> None:
     got.clear()
     rng.shuffle(coins)
     for coin in coins:
-        feed.on_message(rename(TRADE, coin))
+        feed.on_message(rename(anew(TRADE, 1), coin))
         feed.on_message(rename(BBO, coin))
         assert feed.book(coin).seq == 2
     assert got == coins
@@ -207,9 +213,9 @@ def test_a_coin_in_any_spelling_reaches_its_handlers(coin: captures.Coin) -> Non
     feed.on_book(coin.name, lambda book: got.append(book.coin))
     feed.on_trades(coin.name, lambda rows: got.append(str(len(rows))))
     rng = Random(coin.name)
-    for _ in range(5):
+    for seed in range(5):
         feed.on_message(captures.respell(captures.example("slow", coin), rng))
-        feed.on_message(captures.respell(captures.example("trades", coin), rng))
+        feed.on_message(captures.respell(captures.example("trades", coin, seed), rng))
     escaped = "".join(f"\\u{ord(c):04x}" for c in coin.name if ord(c) < 0x10000)
     if len(escaped) == 6 * len(coin.name):
         feed.on_message(captures.example("slow", coin).replace(wire(coin.name), f'"{escaped}"'.encode()))
@@ -311,8 +317,9 @@ def test_every_message_is_counted_once_under_what_became_of_it() -> None:
         (rename(BBO, "ETH"), "bbo", "unrouted"),
         (BBO[:-2], "bbo", "errors"),
         (TRADES, "trades", None),
+        (TRADES, "trades", "twins"),
         (captures.example("no trades"), "trades", None),
-        (captures.respell(TRADES, Random(1)), "trades", "fallback"),
+        (captures.respell(captures.example("trades", PLAIN, 2), Random(1)), "trades", "fallback"),
         (rename(TRADES, "ETH"), "trades", "unrouted"),
         (TRADES[:-3], "trades", "errors"),
         (b'{"channel":"pong"}', "other", None),
@@ -321,12 +328,15 @@ def test_every_message_is_counted_once_under_what_became_of_it() -> None:
         (b"\x00", "other", "errors"),
     ]
     want = {channel: dict(NONE) for channel in ("l2Book", "bbo", "trades", "other")}
-    for _ in range(2):
+    for again in range(2):
         for message, channel, event in script:
             want[channel]["messages"] += 1
             want[channel]["bytes"] += len(message)
-            if event is not None:
-                want[channel][event] += 1
+            events = {event} if event is not None else set()
+            if again and channel == "trades" and event in (None, "fallback") and b"[]" not in message:
+                events.add("twins")
+            for each in events:
+                want[channel][each] += 1
             try:
                 feed.on_message(message)
             except DecodeError:
@@ -471,10 +481,11 @@ def test_what_a_callback_raises_passes_through_and_the_feed_goes_on(
     assert feed.failed is None
     for i in range(3):
         with pytest.raises(error if isinstance(error, type) else type(error)):
-            feed.on_message(message)
+            feed.on_message(anew(message, i))
         assert feed.failed == (failed, "BTC")
         assert len(calls) == i + 1
-    assert counted(feed, failed) == {"messages": 3, "bytes": 3 * len(message)}  # no fault of the message
+    size = sum(len(anew(message, i)) for i in range(3))
+    assert counted(feed, failed) == {"messages": 3, "bytes": size}  # no fault of the message
     if failed != "trades":
         assert feed.book("BTC").seq == 3
     feed.on_message(b'{"channel":"pong"}')
@@ -505,7 +516,7 @@ def test_a_message_from_within_a_callback_is_refused(message: bytes, inner: byte
     feed.on_message(message)
     assert len(caught) == 1
     assert sum(c["messages"] for c in feed.counters.values()) == 1
-    feed.on_message(message)
+    feed.on_message(anew(message, 1))
     assert len(caught) == 2
 
 
@@ -600,8 +611,8 @@ def test_any_number_of_trades_is_read_and_an_old_view_stays_readable(users: bool
     feed.on_trades("BTC", got.append)
     feed.on_message(TRADES)
     old = got[0]
-    for count in (63, 64, 65, 130, 131, 1, 3000, 64, 6001):
-        message = captures.trades(Random(count), COINS[0], T0, count=count)
+    for seed, count in enumerate((63, 64, 65, 130, 131, 1, 3000, 64, 6001)):
+        message = captures.trades(Random(seed), COINS[0], T0, count=count)
         feed.on_message(message)
         want = oracles.read_trades(message, users=users)[1]
         assert len(got[-1]) == count
@@ -796,6 +807,350 @@ def test_the_end_of_a_burst_is_told_to_those_who_asked() -> None:
     assert got == [1]
     feed.on_burst(None)
     assert not feed.wants_burst_end
+
+
+# --- twins and replays --------------------------------------------------------------------------------------------
+
+
+def trades_message(*tids: int, time_ms: int = T0) -> bytes:
+    rows = [{**captures.trade(Random(tid), COINS[0], time_ms), "tid": tid} for tid in tids]
+    return wire({"channel": "trades", "data": rows})
+
+
+def test_of_two_links_the_first_book_message_counts_and_its_twin_calls_nobody() -> None:
+    feed = Feed()
+    calls: list[float] = []
+    feed.on_book("BTC", lambda book: calls.append(book.best_bid))
+    other_slow = captures.example("slow", PLAIN, 9)  # the same time, other levels: told apart by the first link alone
+    for at, (shape, twin) in enumerate([(SLOW, other_slow), (FAST, FAST), (BBO, BBO)]):
+        feed.on_message(shape, recv_ns=100 * at, link=at % 2)
+        px = feed.book("BTC").px.copy()
+        feed.on_message(twin, recv_ns=100 * at + 7, link=2)
+        np.testing.assert_array_equal(feed.book("BTC").px, px)
+        assert feed.book("BTC").recv_ns == 100 * at
+    assert len(calls) == 3
+    assert counted(feed, "l2Book")["twins"] == 2
+    assert counted(feed, "bbo")["twins"] == 1
+    feed.on_message(other_slow, link=0)  # the link that was first may say the time again
+    assert len(calls) == 4
+    links = feed.links
+    assert [links[i]["first"] for i in (0, 1)] == [2, 1]
+    assert links[2] == {"messages": 3, "twins": 3, "first": 0, "lead_ns": None}
+    assert (links[0]["lead_ns"].count, links[0]["lead_ns"].min, links[0]["lead_ns"].max) == (2, 7, 7)
+
+
+def test_a_twin_does_not_make_a_stale_book_look_live() -> None:
+    feed = Feed()
+    book = feed.book("BTC")
+    feed.on_message(SLOW, link=0)
+    with pytest.raises(DecodeError):
+        feed.on_message(SLOW[:-2], link=0)
+    feed.on_message(SLOW, link=1)  # as old as what was known before the bad one
+    assert book.stale_reason == "bad message"
+    feed.on_message(plain("slow", T0 + 5000), link=1)
+    assert not book.stale
+
+
+@pytest.mark.parametrize("users", [False, True])
+def test_each_trade_comes_once_and_a_message_without_a_new_one_calls_nobody(users: bool) -> None:
+    feed = Feed(trade_users=users)
+    got: list[NDArray[np.void]] = []
+    feed.on_trades("BTC", lambda rows: got.append(rows.copy()))
+    feed.on_message(trades_message(1, 2, 3), recv_ns=1)
+    feed.on_message(trades_message(1, 2, 3), recv_ns=5, link=1)
+    mixed = trades_message(2, 7, 3, 8, 8)
+    feed.on_message(mixed)
+    feed.on_message(trades_message(8, 0, -5))
+    assert [rows["tid"].tolist() for rows in got] == [[1, 2, 3], [7, 8], [0, -5]]
+    want = oracles.read_trades(mixed, users=users)[1][[1, 3]]
+    for field in want.dtype.names or ():
+        assert got[1][field].tobytes() == want[field].tobytes()  # whole rows, not only their tid
+    feed.on_message(trades_message(0, -5, 1))
+    assert len(got) == 3
+    assert counted(feed, "trades")["twins"] == 2
+    assert feed.trades_seen_before == 3 + 3 + 1 + 3
+    assert feed.links[0]["lead_ns"].max == 4
+    feed.on_trades("BTC", None)
+    feed.on_trades("BTC", lambda rows: got.append(rows.copy()))
+    feed.on_message(trades_message(1))  # after nobody listened, nothing is remembered
+    assert len(got) == 4
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32))
+def test_the_last_1024_trades_are_remembered_and_nothing_new_is_taken_for_old(most: int, seed: int) -> None:
+    feed, rng = Feed(), Random(seed)
+    got: list[int] = []
+    feed.on_trades("BTC", lambda rows: got.extend(rows["tid"].tolist()))
+    known: list[int] = []  # in the order in which they came
+    times_ms: dict[int, int] = {}
+    row = captures.trade(Random(1), COINS[0], T0)
+    for at in range(60):
+        fresh = [rng.choice((at << 20, rng.getrandbits(40) << 12)) + i for i in range(rng.randint(0, most))]
+        fresh = [tid for tid in dict.fromkeys(fresh) if tid not in known]
+        old = rng.sample(known[-1024:], min(len(known), rng.randint(0, 5)))
+        tids = fresh + old
+        rng.shuffle(tids)
+        if tids:
+            for tid in tids:
+                times_ms.setdefault(tid, T0 + at)
+            rows = [{**row, "tid": tid, "time": times_ms[tid]} for tid in tids]
+            before = len(got)
+            feed.on_message(wire({"channel": "trades", "data": rows}))
+            assert got[before:] == [tid for tid in tids if tid in fresh]
+        known += [tid for tid in tids if tid in fresh]
+
+
+def test_what_is_older_than_a_known_trade_of_its_message_was_missed_before_and_does_not_come_late() -> None:
+    feed = Feed()
+    got: list[list[int]] = []
+    feed.on_trades("BTC", lambda rows: got.append(rows["tid"].tolist()))
+
+    def message(*tids: int) -> bytes:
+        return wire(
+            {"channel": "trades", "data": [{**captures.trade(Random(t), COINS[0], T0 + t), "tid": t} for t in tids]}
+        )
+
+    feed.on_message(message(5))
+    feed.on_message(message(3, 4, 5, 6))
+    feed.on_message(message(8, 6, 7))  # whatever the order of the rows
+    feed.on_message(message(1))  # nothing in it is known: it is not for us to say that it is old
+    assert got == [[5], [6], [8, 7], [1]]
+
+
+def test_a_message_of_any_size_is_remembered_whole() -> None:
+    feed = Feed()
+    got: list[int] = []
+    feed.on_trades("BTC", lambda rows: got.append(len(rows)))
+    sizes = (1000, 1500, 5000, 700, 5000, 12_000)
+    messages = [trades_message(*range(10**6 * i, 10**6 * i + size)) for i, size in enumerate(sizes)]
+    last = b""
+    for message in messages:
+        feed.on_message(message)
+        feed.on_message(message, link=1)
+        if last:
+            feed.on_message(last, link=2)
+        last = message
+    assert got == list(sizes)
+
+
+def test_several_links_with_delays_of_their_own_give_what_one_without_loss_gives() -> None:
+    coin = COINS[0]
+    for seed in range(30):
+        rng = Random(seed)
+        script = [
+            SHAPE(Random(f"{seed} {at}"), coin, T0 + 100 * at + 1)
+            for at, SHAPE in enumerate(
+                rng.choices([captures.SHAPES[n] for n in ("slow", "fast", "bbo", "trades")], k=60)
+            )
+        ]
+        one, many = Feed(), Feed()
+        got: tuple[list[bytes], list[bytes]] = ([], [])
+        for feed, rows_of in zip((one, many), got, strict=True):
+            feed.book(coin.name)
+            feed.on_trades(coin.name, lambda rows, rows_of=rows_of: rows_of.append(rows.tobytes()))  # type: ignore[misc]
+        for message in script:
+            one.on_message(message)
+        # each link keeps its order and is at most one message behind; each message comes over one of them at least
+        arrivals = []
+        for link in range(3):
+            late = 0.0
+            for at, message in enumerate(script):
+                late = max(late, at + rng.random() * 0.9)
+                if at % 3 == link or rng.random() < 0.7:
+                    arrivals.append((late, link, message))
+        for _, link, message in sorted(arrivals, key=lambda a: a[0]):
+            many.on_message(message, link=link)
+        book, want = many.book(coin.name), one.book(coin.name)
+        for name in ("px", "sz", "n", "count"):
+            np.testing.assert_array_equal(getattr(book, name), getattr(want, name), err_msg=f"{seed} {name}")
+        assert got[1] == got[0], seed
+        assert book.seq == want.seq, seed
+        dropped = sum(c["twins"] for c in many.counters.values())
+        assert dropped == len(arrivals) - len(script), seed
+
+
+def test_the_first_trades_after_an_interruption_say_how_many_were_known() -> None:
+    feed = Feed()
+    got: list[list[int]] = []
+    replays: list[tuple[list[int], int]] = []
+
+    def on_replay(rows: NDArray[np.void], known: int) -> None:
+        replays.append((rows["tid"].tolist(), known))
+
+    feed.on_trades("BTC", lambda rows: got.append(rows["tid"].tolist()))
+    feed.on_message(trades_message(1, 2, 3))
+    feed.on_replay("BTC", on_replay)
+    feed.on_message(trades_message(2, 3, 4))
+    feed.on_message(trades_message(3, 4, 5))
+    feed.on_replay("BTC", on_replay)
+    feed.on_message(trades_message(4, 5))  # nothing new: it is told all the same
+    feed.on_replay("BTC", on_replay)
+    feed.on_message(trades_message(8))
+    assert replays == [([4], 2), ([], 2), ([8], 0)]
+    assert got == [[1, 2, 3], [5]]
+    assert feed.seen_trades("BTC", np.array([1, 8, 9])).tolist() == [True, True, False]
+    assert feed.seen_trades("ETH", np.array([1])).tolist() == [False]
+    filled = np.zeros(2, TRADE_DTYPE)
+    filled["tid"] = [6, 7]
+    feed.note_trades("BTC", filled)
+    feed.note_trades("ETH", filled)
+    feed.on_message(trades_message(6, 7))
+    assert got == [[1, 2, 3], [5]]
+    feed.on_replay("BTC", lambda rows, known: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        feed.on_message(trades_message(10))
+    assert feed.failed == ("trades", "BTC")
+    feed.on_message(trades_message(11))
+    assert got[-1] == [11]
+
+
+# --- several listeners --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", [SLOW, BBO, TRADES])
+def test_a_tuple_of_callbacks_is_called_in_order_and_one_may_stop_another(message: bytes) -> None:
+    feed = Feed()
+    got: list[str] = []
+    listen = feed.on_trades if message is TRADES else feed.on_book
+
+    def first(_: Any) -> None:
+        got.append("first")
+
+    def stops_third(_: Any) -> None:
+        got.append("second")
+        listen("BTC", (first, stops_third))
+
+    def third(_: Any) -> None:
+        got.append("third")
+
+    listen("BTC", (first, stops_third, third))
+    feed.on_message(message)
+    feed.on_message(anew(message, 1))
+    assert got == ["first", "second"] * 2
+    listen("BTC", (first, third))
+    feed.on_message(anew(message, 2))
+    assert got[4:] == ["first", "third"]
+
+    def stops_all(_: Any) -> None:
+        listen("BTC", None)
+
+    def leaves_one(_: Any) -> None:
+        listen("BTC", third)
+
+    for stop, called in ((stops_all, []), (leaves_one, ["third"])):
+        got.clear()
+        listen("BTC", (stop, first, third))
+        feed.on_message(anew(message, 3 + len(called)))
+        assert got == called
+
+
+def test_a_callback_that_raises_keeps_its_message_from_those_after_it() -> None:
+    feed = Feed()
+    got: list[str] = []
+    feed.on_book("BTC", (lambda _: got.append("first"), lambda _: 1 / 0, lambda _: got.append("third")))
+    with pytest.raises(ZeroDivisionError):
+        feed.on_message(SLOW)
+    assert got == ["first"]
+    assert feed.failed == ("l2Book", "BTC")
+
+
+# --- what ceased to be live, and is again ------------------------------------------------------------------------
+
+
+def test_it_is_told_once_when_a_book_ceases_to_be_live_and_once_when_it_is_again() -> None:
+    feed, book, _ = two_live_books()
+    told: list[Any] = []
+    feed.on_stale(lambda coin, reason: told.append((coin, "stale", reason)))
+    feed.on_live(lambda coin, from_ms, reason: told.append((coin, from_ms, reason)))
+    feed.on_book("BTC", lambda book: told.append(book.time_ms))
+    known = book.time_ms
+
+    def ends(message: bytes) -> list[Any]:
+        """What was told since the last time, and then with this message."""
+        feed.on_message(message)
+        got = list(told)
+        told.clear()
+        return got
+
+    with pytest.raises(DecodeError):
+        feed.on_message(SLOW[:-2])
+    feed.mark_stale("lost as well", restart=False)
+    assert [t for t in told if t[0] == "BTC"] == [("BTC", "stale", "bad message")]
+    told.clear()
+    assert ends(plain("slow", T0 + 1)) == [("BTC", known, "bad message"), max(known, T0 + 1)]
+    assert ends(plain("slow", T0 + 10)) == [T0 + 10]
+    feed.mark_stale("cut", SUBSCRIPTIONS["fast"])
+    feed.mark_stale("cut", SUBSCRIPTIONS["fast"])
+    assert ends(plain("slow", T0 + 20)) == [("BTC", "stale", "fast feed down: cut"), T0 + 20]
+    assert ends(plain("fast", T0 + 30)) == [("BTC", T0 + 10, "cut"), T0 + 30]
+    feed.on_message(plain("bbo", T0 + 31), recv_ns=5)
+    told.clear()
+    feed.mark_silent(10**12, slow_ns=10**10, fast_ns=10**9)
+    assert [t for t in told if t[0] == "BTC"] == [("BTC", "stale", "slow feed silent and fast feed silent")]
+    told.clear()
+    feed.on_message(plain("fast", T0 + 5000), recv_ns=10**12)
+    assert told == [T0 + 5000]
+    told.clear()
+    # since the slow feed's last message: deeper levels rest on it alone
+    assert ends(plain("slow", T0 + 5001)) == [("BTC", T0 + 20, "slow feed silent"), T0 + 5001]
+    feed.on_stale(None)
+    feed.on_live(None)
+    feed.mark_stale("lost")
+    assert ends(SLOW) == [T0]
+
+
+def test_a_book_that_was_never_live_did_not_cease_to_be() -> None:
+    feed = Feed()
+    told: list[Any] = []
+    feed.on_stale(lambda *what: told.append(what))
+    feed.on_live(lambda *what: told.append(what))
+    feed.book("BTC")
+    feed.mark_stale("lost")
+    feed.mark_stale("cut", SUBSCRIPTIONS["bbo"])
+    for message in (BBO, SLOW, FAST):
+        feed.on_message(message)
+    assert told == []
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+
+
+def test_lag_is_what_a_message_took_longer_than_the_quickest_of_the_last_minutes() -> None:
+    feed = Feed()
+    assert feed.lag_ns is None
+    assert feed.callback_ns is None
+    feed.book("BTC", feeds=("bbo",))
+    feed.on_message(BBO)
+    feed.measure()
+    feed.measure()
+    lags: list[float] = []
+    second = 10**9
+
+    def after(seconds: float, took_ns: int, shape: str = "bbo") -> float:
+        """The lag of a message of that venue time that took so long, on clocks that differ by three hours."""
+        time_ms = T0 + int(1000 * seconds)
+        histogram = feed.lag_ns
+        assert histogram is not None
+        histogram.reset()
+        feed.on_message(plain(shape, time_ms), recv_ns=int(seconds * second) + 3 * 3600 * second + took_ns)
+        lags.append(histogram.max)
+        return histogram.max
+
+    assert after(1, 500) == 0  # nothing to compare with
+    assert after(2, 600) == 100
+    assert after(3, 450) == 0
+    assert after(4, 460) == 10
+    assert after(50, 500) == 50
+    assert after(65, 700) == 250  # a new minute: the last one still counts
+    assert after(66, 900) == 450
+    assert after(130, 800) == 100  # and now the one before it does not
+    feed.on_trades("BTC", len)
+    assert feed.lag_ns is not None
+    before = feed.lag_ns.count
+    feed.on_message(plain("trades", T0 + 131_000), recv_ns=131 * second + 3 * 3600 * second)
+    assert feed.lag_ns.count == before + 1
+    feed.on_message(plain("bbo", 10**16), recv_ns=1)  # no nanoseconds of it in 64 bits
+    assert feed.lag_ns.count == before + 1
 
 
 # --- a whole session ----------------------------------------------------------------------------------------------

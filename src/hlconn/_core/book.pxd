@@ -3,16 +3,18 @@
 # Memory: `_arena` owns the bytes behind the public arrays (or borrows the caller's buffer); `_room` owns what no
 # one else sees: the last message of each feed, the scratch that the next one is read into, and two work books.
 #
-# Imported by: feed.  Imports: codec, errors, types, numpy.
+# Imported by: feed.  Imports: codec, cursor, errors, types, numpy.
 from libc.stdint cimport int64_t, uint8_t
 
 from hlconn._core.codec cimport BookMessage, BookSide, Envelope
+from hlconn._core.cursor cimport DecodeStatus
 
 cdef enum:
     SLOW = 0
     FAST = 1
     BBO = 2              # last: at equal time it is folded last
     FEED_COUNT = 3
+    NO_GAP = -1
 
 cdef struct FeedState:
     bint present         # heard since the last restart
@@ -21,7 +23,7 @@ cdef struct FeedState:
     BookMessage message
 
 cdef enum Folded:        # what became of a message
-    FOLD_RAISED = -1
+    FOLD_BAD = -1        # could not be read, the book is stale: see `_bad_status` and `_bad_at`
     FOLD_LATE = 0        # older than the last one of its feed: changed nothing
     FOLD_APPLIED = 1
     FOLD_TWIN = 2        # another link brought the same before: changed nothing
@@ -67,18 +69,24 @@ cdef class Book:
     cdef int _down               # one bit a feed that no link serves now
     cdef str _down_reason
     cdef int _heard              # the feed of the last message that could be read
+    cdef DecodeStatus _bad_status
+    cdef Py_ssize_t _bad_at
+    cdef bint _bad_live          # whether the book was live until that message
+    cdef int64_t _gap_ms         # the venue's time up to which the book was good when it ceased to be live; else NO_GAP
+    cdef str _gap_reason
+    cdef int64_t _gap_new_ms     # the same, of a gap that ended with the last message; else NO_GAP
     cdef str _reason
     cdef int64_t _since_ns[2]    # of slow and fast not heard: when silence began to count; 0: with the next look
     cdef int _wanted             # one bit a feed
 
-    # Raises DecodeError, and is stale then.
     cdef Folded fold_in(
-        self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns, int link) except FOLD_RAISED
+        self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns, int link) except? FOLD_BAD
     cdef int lose(self, str reason, int feed) except -1     # no link serves that feed any more
     cdef int distrust(self, str reason, bint restart) except -1
     cdef bint hush(self, int64_t now_ns, int64_t slow_ns, int64_t fast_ns) except -1
     cdef int widen(self, object feeds) except -1    # more feeds that the book is meant to have
     cdef bint is_stale(self) noexcept
+    cdef int _cease(self, int64_t from_ms, str reason) except -1
 
     cdef int _fold(self, int feed) except -1
     cdef int _run(self, BookSide* sides, bint with_bbo) except -1

@@ -198,6 +198,7 @@ cdef class Book:
         self._lost = True
         self._restart = True
         self._reason = NOTHING
+        self._gap_ms = self._gap_new_ms = NO_GAP
 
     @staticmethod
     def nbytes(depth: int) -> int:
@@ -217,6 +218,7 @@ cdef class Book:
         if not wanted:
             raise ConfigError("a book needs at least one feed of " + ", ".join(FEEDS))
         if self._wanted == 1 << BBO and wanted != 1 << BBO and not self._lost:
+            self._cease(self.time_ms, NO_SNAPSHOT)
             self._lost = True  # a top of one level a side is no longer all that was asked for
             self._reason = NO_SNAPSHOT
         self._wanted = wanted
@@ -236,6 +238,7 @@ cdef class Book:
         cdef Envelope envelope
         cdef Py_ssize_t at = 0
         cdef DecodeStatus status
+        cdef Folded folded
         if self._frozen:
             raise TypeError("this is a copy of a book: it does not change")
         PyObject_GetBuffer(message, &view, 0)
@@ -250,12 +253,15 @@ cdef class Book:
             if envelope.coin.n != PyBytes_GET_SIZE(self._name) or memcmp(
                     envelope.coin.p, PyBytes_AS_STRING(self._name), <size_t>envelope.coin.n) != 0:
                 raise_decode(&envelope, DECODE_COIN, <const char*>view.buf, view.len, 0)
-            return self.fold_in(<const char*>view.buf, view.len, &envelope, recv_ns, 0) == FOLD_APPLIED
+            folded = self.fold_in(<const char*>view.buf, view.len, &envelope, recv_ns, 0)
+            if folded == FOLD_BAD:
+                raise_decode(&envelope, self._bad_status, <const char*>view.buf, view.len, self._bad_at)
+            return folded == FOLD_APPLIED
         finally:
             PyBuffer_Release(&view)
 
     cdef Folded fold_in(self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns,
-                        int link) except FOLD_RAISED:
+                        int link) except? FOLD_BAD:
         cdef Py_ssize_t at = 0
         cdef int feed
         cdef int i
@@ -263,8 +269,12 @@ cdef class Book:
         cdef BookMessage swap
         cdef DecodeStatus status = read_book(buf, size, envelope, &self._scratch, &at)
         if status != DECODE_OK:
+            self._bad_live = not self.is_stale()
             self.distrust("bad message", False)
-            raise_decode(envelope, status, buf, size, at)
+            self._bad_status = status
+            self._bad_at = at
+            return FOLD_BAD
+        self._gap_new_ms = NO_GAP
         envelope.reordered = self._scratch.reordered
         feed = BBO if envelope.channel == CH_BBO else (FAST if self._scratch.fast else SLOW)
         self._heard = feed
@@ -298,6 +308,9 @@ cdef class Book:
             self._reason = NO_SNAPSHOT
         self._silent &= ~(1 << feed)
         self._down &= ~(1 << feed)
+        if self._gap_ms != NO_GAP and not self.is_stale():
+            self._gap_new_ms = self._gap_ms
+            self._gap_ms = NO_GAP
         return FOLD_APPLIED
 
     # Bring the arrays to the fold of `_feeds`, of which `feed` just changed.
@@ -409,7 +422,17 @@ cdef class Book:
     cdef bint is_stale(self) noexcept:
         return self._lost or self._silent != 0 or self._down != 0
 
+    # The book is about to be stale, for a reason that makes doubtful what came after `from_ms`.
+    cdef int _cease(self, int64_t from_ms, str reason) except -1:
+        if not self.is_stale():
+            self._gap_ms = from_ms
+            self._gap_reason = reason
+        elif self._gap_ms != NO_GAP and from_ms < self._gap_ms:
+            self._gap_ms = from_ms
+        return 0
+
     cdef int distrust(self, str reason, bint restart) except -1:
+        self._cease(self.time_ms, reason)
         self._lost = True
         self._reason = reason
         if restart:
@@ -420,6 +443,10 @@ cdef class Book:
     cdef int lose(self, str reason, int feed) except -1:
         if not self._wanted >> feed & 1:
             return 0
+        if self._feeds[feed].present and not self._restart:
+            self._cease(self._feeds[feed].message.time_ms, reason)
+        else:
+            self._cease(self.time_ms, reason)
         self._down |= 1 << feed
         self._down_reason = reason
         if self._down == self._wanted:
@@ -437,6 +464,8 @@ cdef class Book:
                 if not self._feeds[feed].present:  # never heard since the book went live, or since it was asked for
                     since = self._since_ns[feed] = self._since_ns[feed] or now_ns
                 if now_ns - since > (slow_ns if feed == SLOW else fast_ns):
+                    self._cease(self._feeds[feed].message.time_ms if self._feeds[feed].present else self.time_ms,
+                                f"{FEED_NAMES[feed]} feed silent")
                     self._silent |= 1 << feed
         return self._silent != 0
 

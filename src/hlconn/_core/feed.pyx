@@ -5,14 +5,17 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_GET_SI
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF
+from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport int64_t, uint64_t
-from libc.string cimport memcmp
+from libc.string cimport memcmp, memcpy
 
-from hlconn._core.book cimport BBO, FAST, FOLD_APPLIED, FOLD_TWIN, SLOW, Book, Folded
+from hlconn._core.book cimport BBO, FAST, FOLD_APPLIED, FOLD_BAD, FOLD_TWIN, NO_GAP, SLOW, Book, Folded
 from hlconn._core.codec cimport (
     CH_COUNT, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
     raise_decode, read_envelope, read_trades)
 from hlconn._core.cursor cimport DECODE_OK, DecodeStatus
+from hlconn._core.histogram cimport Histogram
+from hlconn._core.tids cimport Tids, tids_add, tids_fit, tids_free, tids_has, tids_reserve
 
 import numpy as np
 
@@ -27,6 +30,10 @@ cdef extern from "Python.h":
 
 cdef enum:
     OTHER_NAMES = 64         # channels counted by name; the venue has about 30, a hostile peer any number
+
+cdef int64_t NEVER_MS = -0x7FFFFFFFFFFFFFFF
+cdef int64_t MAX_TIME_MS = 4_398_046_511_104  # in the year 2109: what is beyond has no nanoseconds in 64 bits
+cdef int64_t WINDOW_NS = 60_000_000_000  # clocks drift apart: the least offset is that of one to two minutes
 
 cdef bytes GREETING = b"Websocket connection established."
 cdef tuple CHANNEL_NAMES = ("other", "l2Book", "bbo", "trades")
@@ -64,7 +71,37 @@ cdef int link_of(link) except -1:
 
 
 cdef class Slot:
-    pass
+    def __dealloc__(self):
+        tids_free(&self.seen)
+
+
+# The rows of new trades, moved to the front; how many. -1: no memory. Not new either, and not noted, is what was never
+# seen but is older than a trade of the message that was: a replay shows again what was missed before.
+cdef Py_ssize_t sift(Tids* seen, char* rows, Py_ssize_t stride, Py_ssize_t total) noexcept nogil:
+    cdef Py_ssize_t fresh = 0
+    cdef Py_ssize_t i
+    cdef TradeRow* row
+    cdef int64_t newest = seen.time_ms
+    cdef int64_t known_ms = NEVER_MS
+    for i in range(total):
+        row = <TradeRow*>(rows + i * stride)
+        if row.time <= newest and row.time > known_ms and tids_has(seen, row.tid):
+            known_ms = row.time
+    if not tids_fit(seen, total):
+        for i in range(total):
+            fresh += not tids_has(seen, (<TradeRow*>(rows + i * stride)).tid)
+        if not tids_reserve(seen, fresh):
+            return -1
+        fresh = 0
+    for i in range(total):
+        row = <TradeRow*>(rows + i * stride)
+        if row.time >= known_ms and tids_add(seen, row.tid, row.time):
+            newest = max(newest, row.time)
+            if fresh != i:
+                memcpy(rows + fresh * stride, rows + i * stride, <size_t>stride)
+            fresh += 1
+    seen.time_ms = newest
+    return fresh
 
 
 cdef class Feed:
@@ -85,6 +122,7 @@ cdef class Feed:
         self._slots = {}
         self._other = {}
         self._users = trade_users
+        self._leads = [None] * LINKS
         self._make_rows(64)
 
     def __dealloc__(self):
@@ -117,7 +155,8 @@ cdef class Feed:
     def on_book(self, coin: str, callback: object) -> None:
         """Call `callback(book)` after each l2Book or bbo message of `coin` that was applied. None: no more.
 
-        One callback a coin: a second one replaces the first. The book is made with depth 20 if there is none.
+        One callback a coin, or a tuple of them, called in order: a second call replaces what the first one gave. The
+        book is made with depth 20 if there is none.
         """
         cdef Slot slot = self._slot(coin)
         if slot.book is None:
@@ -125,12 +164,67 @@ cdef class Feed:
         slot.on_book = callback
 
     def on_trades(self, coin: str, callback: object) -> None:
-        """Call `callback(trades)` for each trades message of `coin`. None: no more.
+        """Call `callback(trades)` for each trades message of `coin` with something new. None: no more.
 
         trades: structured array (n,) of `hlconn.types.TRADE_DTYPE`, oldest first as the venue sent them, reused by
-        the next message: copy what you keep. The venue replays recent trades after a subscribe: tell by `tid`.
+        the next message: copy what you keep. Each trade comes once: of those that another link brought before, or
+        that the venue replays after a subscribe, rows are left out by `tid`, against the last 1,024 trades at least,
+        and so is what is older than such a row.
+        One callback a coin, or a tuple of them, called in order. After None, nothing is remembered.
         """
-        self._slot(coin).on_trades = callback
+        cdef Slot slot = self._slot(coin)
+        slot.on_trades = callback
+        if callback is None:
+            slot.on_replay = None
+            tids_free(&slot.seen)
+
+    def on_replay(self, coin: str, callback: object) -> None:
+        """For the next trades message of `coin` alone, call `callback(trades, known)` instead of who listens.
+
+        trades: the new ones, as in `on_trades`, maybe none. known: how many others in the message are not new:
+        the venue sends trades without holes, so that one known trade after an interruption proves that none is
+        missing. To be armed when the stream was interrupted; needs a callback of `on_trades`. None: not any more.
+        """
+        self._slot(coin).on_replay = callback
+
+    def seen_trades(self, coin: str, tids: np.ndarray) -> np.ndarray:
+        """Which of these trades of `coin` were seen before: bool array. tids: integers of 64 bits, one dimension."""
+        cdef Slot slot = self._slots.get(coin)
+        if slot is None:
+            return np.zeros(len(tids), np.bool_)
+        return np.array([tids_has(&slot.seen, tid) for tid in tids.tolist()], np.bool_)
+
+    def last_trade_ms(self, coin: str) -> int | None:
+        """The venue's time of the newest trade of `coin` seen; None when there was none, or nobody listens."""
+        cdef Slot slot = self._slots.get(coin)
+        if slot is None or not slot.seen.time_ms:
+            return None
+        return slot.seen.time_ms
+
+    def note_trades(self, coin: str, trades: np.ndarray) -> None:
+        """Take these trades of `coin` for seen: they came another way than by a message. trades: as in `on_trades`."""
+        cdef Slot slot = self._slot(coin)
+        if slot.on_trades is None:
+            return
+        if not tids_reserve(&slot.seen, len(trades)):
+            raise MemoryError
+        newest = slot.seen.time_ms
+        for tid, time_ms in zip(trades["tid"].tolist(), trades["time"].tolist(), strict=True):
+            tids_add(&slot.seen, tid, time_ms)
+            newest = max(newest, time_ms)
+        slot.seen.time_ms = newest
+
+    def on_stale(self, callback: object) -> None:
+        """Call `callback(coin, reason)` when a live book ceases to be live, whatever the reason. None: no more."""
+        self._on_stale = callback
+
+    def on_live(self, callback: object) -> None:
+        """Call `callback(coin, from_ms, reason)` when a book is live again, before who listens to it. None: no more.
+
+        from_ms: the venue's time of what the book still knew: up to the book's present `time_ms` it may have missed
+        something. reason: why it ceased to be live, the first reason if there were several.
+        """
+        self._on_live = callback
 
     def on_raw(self, callback: object) -> None:
         """Call `callback(channel: str, message: bytes)` for each message of a channel that is not decoded here."""
@@ -233,6 +327,7 @@ cdef class Feed:
         cdef Slot slot
         cdef DecodeStatus status
         cdef Folded folded
+        cdef int feed
         if self._busy:
             raise RuntimeError("on_message called from within a callback of the same feed")
         self._failed = None
@@ -255,29 +350,42 @@ cdef class Feed:
             counter.unrouted += 1
             return 0
         if envelope.channel == CH_TRADES:
-            return self._trades(slot, &envelope, buf, size, link)
-        counter.errors += 1  # taken back when it did not raise
+            return self._trades(slot, &envelope, buf, size, recv_ns, link)
         folded = slot.book.fold_in(buf, size, &envelope, recv_ns, link)
-        counter.errors -= 1
-        slot.flow[slot.book._heard][link] += 1
+        if folded == FOLD_BAD:
+            counter.errors += 1
+            if slot.book._bad_live:
+                self._ceased(slot)
+            return raise_decode(&envelope, slot.book._bad_status, buf, size, slot.book._bad_at)
+        feed = slot.book._heard
+        slot.flow[feed][link] += 1
+        self._links[link].messages += 1
         if folded != FOLD_APPLIED:
             if folded == FOLD_TWIN:
                 counter.twins += 1
+                self._first_was(slot.book._feeds[feed].link, link, recv_ns - slot.book._feeds[feed].recv_ns)
             else:
                 counter.out_of_order += 1
             return 0
+        if self.measuring:
+            self._lag(recv_ns, slot.book._feeds[feed].message.time_ms)
+        if slot.book._gap_new_ms != NO_GAP and self._on_live is not None:
+            self._on_live(slot.book.coin, slot.book._gap_new_ms, slot.book._gap_reason)
         counter.fallback += envelope.reordered
         if slot.on_book is not None:
             self._call(slot.on_book, slot.book, envelope.channel, slot)
         return 0
 
-    cdef int _trades(self, Slot slot, Envelope* envelope, const char* buf, Py_ssize_t size, int link) except -1:
+    cdef int _trades(self, Slot slot, Envelope* envelope, const char* buf, Py_ssize_t size,
+                     int64_t recv_ns, int link) except -1:
+        cdef Py_ssize_t fresh
+        cdef int64_t first_tid
         cdef TradeMessage message
         cdef Py_ssize_t at = 0
         cdef DecodeStatus status
         cdef Counter* counter = &self._counters[<int>CH_TRADES]
         message.users = self._users
-        message.stride = self._rows.itemsize
+        message.stride = self._stride
         while True:
             message.rows = self._rows_data
             message.cap = self._rows_cap
@@ -290,15 +398,76 @@ cdef class Feed:
             self._make_rows(2 * message.total)
         counter.fallback += message.reordered
         slot.flow[TRADES][link] += 1
-        view = self._views[message.total]
+        self._links[link].messages += 1
+        first_tid = (<TradeRow*>self._rows_data).tid
+        fresh = sift(&slot.seen, self._rows_data, message.stride, message.total)
+        if fresh < 0:
+            raise MemoryError
+        self.trades_seen_before += message.total - fresh
+        if fresh:
+            slot.first_tid = first_tid
+            slot.first_ns = recv_ns
+            slot.first_link = link
+            if self.measuring:
+                self._lag(recv_ns, (<TradeRow*>(self._rows_data + (fresh - 1) * message.stride)).time)
+        else:
+            counter.twins += 1
+            if slot.first_tid == first_tid and slot.first_link != link:
+                self._first_was(slot.first_link, link, recv_ns - slot.first_ns)
+            if slot.on_replay is None:
+                return 0
+        view = self._views[fresh]
         if view is None:
-            view = self._views[message.total] = self._rows[:message.total]
+            view = self._views[fresh] = self._rows[:fresh]
             view.flags.writeable = False
+        if slot.on_replay is not None:
+            return self._replay(slot, view, message.total - fresh)
         self._call(slot.on_trades, view, CH_TRADES, slot)
+        return 0
+
+    cdef int _replay(self, Slot slot, rows, Py_ssize_t known) except -1:
+        callback = slot.on_replay
+        slot.on_replay = None
+        self._busy = True
+        try:
+            callback(rows, known)
+        except BaseException:
+            self._failed = slot
+            self._failed_channel = CH_TRADES
+            raise
+        finally:
+            self._busy = False
+        return 0
+
+    cdef int _first_was(self, int first, int link, int64_t lead_ns) except -1:
+        cdef Histogram lead = self._leads[first]
+        if lead is None:
+            lead = self._leads[first] = Histogram()
+        self._links[first].first += 1
+        self._links[link].twins += 1
+        lead.add(lead_ns)
+        return 0
+
+    # How late a message is by the venue's time. The two clocks have nothing in common: what the quickest message of
+    # the last one to two minutes took counts as nothing, so this is the delay above the least one.
+    cdef int _lag(self, int64_t recv_ns, int64_t time_ms) except -1:
+        cdef int64_t offset
+        if not -MAX_TIME_MS < time_ms < MAX_TIME_MS:
+            return 0
+        offset = recv_ns - time_ms * 1_000_000
+        if recv_ns - self._window_ns > WINDOW_NS or self._window_ns == 0:
+            self._offset_ns[1] = self._offset_ns[0] if self._window_ns else offset
+            self._offset_ns[0] = offset
+            self._window_ns = recv_ns
+        elif offset < self._offset_ns[0]:
+            self._offset_ns[0] = offset
+        self.lag_ns.add(offset - min(self._offset_ns[0], self._offset_ns[1]))
         return 0
 
     cdef int _call(self, callback, argument, Channel channel, Slot slot) except -1:
         cdef PyObject* result
+        if PyTuple_CheckExact(callback):
+            return self._call_each(callback, argument, channel, slot)
         self._busy = True
         result = PyObject_CallOneArg(<PyObject*>callback, <PyObject*>argument)
         self._busy = False
@@ -307,6 +476,20 @@ cdef class Feed:
             self._failed_channel = channel
             return -1  # the callback's exception is set
         Py_DECREF(<object>result)
+        return 0
+
+    cdef int _call_each(self, tuple callbacks, argument, Channel channel, Slot slot) except -1:
+        for callback in callbacks:
+            now = slot.on_trades if channel == CH_TRADES else slot.on_book
+            # one before it may have changed who listens: whoever went is not called any more
+            if now is not callbacks and now is not callback and not (type(now) is tuple and callback in now):
+                continue
+            self._call(callback, argument, channel, slot)
+        return 0
+
+    cdef int _ceased(self, Slot slot) except -1:
+        if self._on_stale is not None:
+            self._on_stale(slot.book.coin, slot.book.stale_reason)
         return 0
 
     cdef int _raw(self, Envelope* envelope, const char* buf, Py_ssize_t size) except -1:
@@ -324,6 +507,7 @@ cdef class Feed:
     cdef int _make_rows(self, Py_ssize_t cap) except -1:
         cdef cnp.ndarray rows = np.zeros(cap, TRADE_USERS_DTYPE if self._users else TRADE_DTYPE)
         self._rows = rows
+        self._stride = rows.dtype.itemsize
         self._rows_data = <char*>cnp.PyArray_DATA(rows)
         self._rows_cap = cap
         self._views = [None] * (cap + 1)
@@ -348,15 +532,22 @@ cdef class Feed:
         """
         cdef Slot slot
         cdef int kind
+        cdef bint live
         if subscription is not None:
             kind, coin = kind_of(subscription)
             slot = self._slots.get(coin)
             if slot is not None and slot.book is not None and 0 <= kind < TRADES:
+                live = not slot.book.is_stale()
                 slot.book.lose(reason, kind)
+                if live and slot.book.is_stale():
+                    self._ceased(slot)
             return
-        for slot in self._slots.values():
+        for slot in list(self._slots.values()):  # whoever is told may ask for more
             if slot.book is not None:
+                live = not slot.book.is_stale()
                 slot.book.distrust(reason, restart)
+                if live:
+                    self._ceased(slot)
 
     def mark_silent(self, now_ns: int, slow_ns: int, fast_ns: int) -> int:
         """Mark stale each live book whose slow or fast feed has been silent for longer than that many ns.
@@ -368,9 +559,13 @@ cdef class Feed:
         cdef int64_t slow = slow_ns
         cdef int64_t fast = fast_ns
         cdef int silent = 0
-        for slot in self._slots.values():
+        cdef bint live
+        for slot in list(self._slots.values()):
             if slot.book is not None:
+                live = not slot.book.is_stale()
                 silent += slot.book.hush(now, slow, fast)
+                if live and slot.book.is_stale():
+                    self._ceased(slot)
         return silent
 
     def flow(self, subscription: object, link: int) -> int:
@@ -388,13 +583,36 @@ cdef class Feed:
             return -1
         return slot.flow[kind][at]
 
+    def measure(self) -> None:
+        """From now on, record how late messages are in `lag_ns`, and how long they take in `callback_ns`.
+
+        lag_ns: by the venue's time, above the quickest message of the last one to two minutes. callback_ns: from the
+        receipt of a message until the last callback returned; the compiled listener records it, and `on_message`
+        alone does not. Both are None until this is called: they cost about 50 ns a message.
+        """
+        if not self.measuring:
+            self.lag_ns, self.callback_ns = Histogram(), Histogram()
+            self.measuring = True
+
+    @property
+    def links(self) -> dict[int, dict[str, object]]:
+        """What each link brought that did: a dict of messages, twins, first and lead_ns.
+
+        twins: messages that another link had brought before. first: messages whose twin came after, over another link;
+        lead_ns: a Histogram of how much later, None when there was none.
+        """
+        return {
+            i: {**self._links[i], "lead_ns": self._leads[i]}
+            for i in range(LINKS) if self._links[i].messages
+        }
+
     @property
     def counters(self) -> dict[str, dict[str, int]]:
         """What was received, by channel ("l2Book", "bbo", "trades", "other"): a dict of messages, bytes, out_of_order,
         twins, fallback, unrouted and errors.
 
-        out_of_order: older than the last of its feed, changed nothing. twins: another link brought the same before,
-        changed nothing. fallback: not in today's spelling, read all
+        out_of_order: older than the last of its feed, changed nothing. twins: another link brought the same before, or
+        the venue replayed it: changed nothing. fallback: not in today's spelling, read all
         the same. unrouted: of a coin that nobody asked for. "other": control frames, unknown channels, unreadable.
         """
         return {CHANNEL_NAMES[i]: self._counters[i] for i in range(<int>CH_COUNT)}

@@ -69,6 +69,8 @@ cdef class FeedListener(WSListener):
                 raise
             except BaseException as exc:
                 self._on_error(exc)
+        if self._feed.measuring:
+            self._feed.callback_ns.add(hl_monotonic_ns() - recv_ns)
 
     cpdef on_ws_disconnected(self, WSTransport transport):
         self._active = False

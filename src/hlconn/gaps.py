@@ -1,0 +1,275 @@
+"""What becomes of an interruption: proven harmless, filled by a query, or declared. No I/O, no clock.
+
+A `Recovery` follows one stream of one coin. Told of what happens to it, it answers with what its listeners get next, in
+order: a `Gap`, and items. It never keeps silent about an interruption, and holds new items only while a query for what
+came before them is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Candle", "CandleHistory", "Gap", "Known", "Recovery", "TradeHistory", "read_trades"]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """An interruption of a stream, in its place among the data.
+
+    stream: "trades", "book" or "candle". from_ms, to_ms: the venue's times, both included, of the last item before and
+    the first one after that is known not to be missing. from_ms 0: nothing had come before. Both the same: nothing came
+    after, as when the session ends meanwhile.
+    proven: true when nothing is missing: what the venue said while nobody listened was delivered, right after this.
+    Of a book it is false: the book is right again, what it was in between is not known.
+    reason: why, in words. dropped: items that this stream itself let go because its reader was too slow.
+    """
+
+    stream: str
+    coin: str
+    from_ms: int
+    to_ms: int
+    proven: bool
+    reason: str = ""
+    dropped: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """One candle of the venue, maybe still forming: it is final when one with a later `open_ms` comes.
+
+    open_ms, close_ms: its first and last ms. volume: base units. n: trades.
+    """
+
+    coin: str
+    interval: str
+    open_ms: int
+    close_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    n: int
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> Candle:
+        """From the venue's object. KeyError, TypeError or ValueError for what is none."""
+        open_, high, low, close, volume = (float(data[key]) for key in "ohlcv")
+        coin, interval, n = str(data["s"]), str(data["i"]), int(data["n"])
+        return cls(coin, interval, int(data["t"]), int(data["T"]), open_, high, low, close, volume, n)
+
+
+class State(Enum):
+    LIVE = "live"  # nothing to do with each item
+    DOWN = "down"  # nobody serves the stream, or it is served and nothing came yet
+    FILLING = "filling"  # items came that do not meet what was known: a query is to bring what lies between
+
+
+class History(Protocol[_T]):
+    """How the items of one kind of stream are put in order."""
+
+    stream: str
+
+    def first_ms(self, item: _T) -> int: ...
+    def last_ms(self, item: _T) -> int: ...
+    def after(self, item: _T, last_ms: int) -> _T | None:
+        """What of it is not older than what was delivered: a replay also shows what a gap was declared for before."""
+
+    def join(self, filled: Any, held: list[_T], last_ms: int) -> tuple[list[_T], bool, int, int]:
+        """What a query brought, without what is known or held, in order; whether nothing is missing between what was
+        known, that and what is held; and from and to when something may be missing."""
+
+
+class Recovery(Generic[_T]):
+    """The interruptions of one stream.
+
+    query_wanted: what lies between is to be asked of the venue, and `filled` or `failed` called, each with the `round`
+    of that time: an answer to an older question says nothing. last_item, last_ms: the newest item delivered and the
+    venue's time of it, as far as it was told.
+    """
+
+    def __init__(self, coin: str, history: History[_T]) -> None:
+        self.coin, self._history = coin, history
+        self.state = State.LIVE
+        self.query_wanted = False
+        self.round = 0
+        self.last_ms = 0
+        self.last_item: _T | None = None
+        self._reason = ""
+        self._held: list[_T] = []
+
+    def down(self, reason: str, last_ms: int) -> list[Gap | _T]:
+        """The stream is interrupted. last_ms: the venue's time of its newest item, 0 for none."""
+        if self.state is State.DOWN:
+            return []
+        out: list[Gap | _T] = []
+        if self.state is State.FILLING:
+            out = self._declare()  # of the old question nobody will wait for the answer
+        else:
+            self.last_ms = last_ms
+        self.state, self._reason = State.DOWN, reason
+        self.query_wanted = False
+        self.round += 1
+        return out
+
+    def nothing_came(self) -> None:
+        """The stream has been served for a while and nothing came: ask, although nothing waits for the answer."""
+        if self.state is State.DOWN and not self.query_wanted:
+            self.query_wanted = True
+
+    def first(self, item: _T | None, known: bool) -> list[Gap | _T]:
+        """The first message after an interruption: its new item, if any. known: something in it was known before, and
+        the venue leaves no holes, so nothing is missing."""
+        if self.state is not State.DOWN:
+            return [] if item is None else self.item(item)
+        if known:
+            item = None if item is None else self._history.after(item, self.last_ms)
+            to_ms = self.last_ms if item is None else self._history.last_ms(item)
+            return self._end(True, self.last_ms, max(self.last_ms, to_ms), [] if item is None else [item])
+        if item is not None:
+            self._held.append(item)
+        self.state, self.query_wanted = State.FILLING, True
+        return []
+
+    def item(self, item: _T) -> list[Gap | _T]:
+        """A later message while not live."""
+        if self.state is State.LIVE:
+            return [item]
+        if self.state is State.DOWN:
+            return self.first(item, False)
+        self._held.append(item)
+        return []
+
+    def filled(self, round_: int, answer: Any) -> list[Gap | _T]:
+        """What the venue answered to the question of that round."""
+        if round_ != self.round or self.state is State.LIVE:
+            return []
+        items, proven, from_ms, to_ms = self._history.join(answer, self._held, self.last_ms)
+        return self._end(proven, from_ms, to_ms, [*items, *self._held])
+
+    def failed(self, round_: int) -> list[Gap | _T]:
+        """There is no answer to the question of that round, or not in time."""
+        if round_ != self.round or self.state is not State.FILLING:
+            if round_ == self.round:
+                self.query_wanted = False  # nothing waits: it may be asked again
+            return []
+        return self._declare()
+
+    def delivered(self, item: _T) -> None:
+        """An item was delivered while live: `last_item` and `last_ms` are of it."""
+        self.last_item, self.last_ms = item, self._history.last_ms(item)
+
+    def give_up(self) -> list[Gap | _T]:
+        """The stream ends: what is open is declared."""
+        return [] if self.state is State.LIVE else self._declare()
+
+    def _declare(self) -> list[Gap | _T]:
+        to_ms = self._history.first_ms(self._held[0]) if self._held else self.last_ms
+        return self._end(False, self.last_ms, max(self.last_ms, to_ms), self._held)
+
+    def _end(self, proven: bool, from_ms: int, to_ms: int, items: Iterable[_T]) -> list[Gap | _T]:
+        items = list(items)
+        gap = Gap(self._history.stream, self.coin, from_ms, to_ms, proven, self._reason)
+        if items:
+            self.last_item = items[-1]
+            self.last_ms = max(self.last_ms, self._history.last_ms(items[-1]))
+        self.state, self.query_wanted, self._held = State.LIVE, False, []
+        self.round += 1
+        return [gap, *items]
+
+
+Trades = NDArray[np.void]
+
+
+class Known(Protocol):
+    """What is known of a coin's trades; see `Feed.seen_trades` and `Feed.note_trades`."""
+
+    def seen_trades(self, coin: str, tids: NDArray[np.int64]) -> NDArray[np.bool_]: ...
+    def note_trades(self, coin: str, trades: Trades) -> None: ...
+
+
+def read_trades(answer: Any, dtype: np.dtype[np.void]) -> Trades:
+    """The rows of the venue's `recentTrades`, oldest first. KeyError, TypeError or ValueError for what is none."""
+    rows = np.zeros(len(answer), dtype)
+    for row, trade in zip(rows, reversed(answer), strict=True):
+        row["time"], row["px"], row["sz"], row["tid"] = trade["time"], trade["px"], trade["sz"], trade["tid"]
+        row["side"] = {"B": 0, "A": 1}[trade["side"]]
+        if dtype.names is not None and "buyer" in dtype.names:
+            row["buyer"], row["seller"] = trade.get("users", ("", ""))
+    return rows
+
+
+class TradeHistory:
+    """Trades are told apart by tid, and the venue says them in an order without holes."""
+
+    stream = "trades"
+
+    def __init__(self, coin: str, known: Known) -> None:
+        self._coin, self._known = coin, known
+
+    def first_ms(self, item: Trades) -> int:
+        return int(item["time"][0])
+
+    def last_ms(self, item: Trades) -> int:
+        return int(item["time"].max())
+
+    def after(self, item: Trades, last_ms: int) -> Trades | None:
+        item = item[item["time"] >= last_ms]
+        return item if len(item) else None
+
+    def join(self, filled: Trades, held: list[Trades], last_ms: int) -> tuple[list[Trades], bool, int, int]:
+        """filled: oldest first."""
+        held_tids = np.concatenate([rows["tid"] for rows in held]) if held else np.zeros(0, np.int64)
+        is_held = np.isin(filled["tid"], held_tids)
+        before = self._known.seen_trades(self._coin, filled["tid"]) & ~is_held
+        # What comes after the first one held is there already, or comes by itself.
+        end = int(np.argmax(is_held)) if is_held.any() else len(filled)
+        begin = int(np.flatnonzero(before)[-1]) + 1 if before.any() else 0
+        new = filled[begin:end]
+        new = new[~before[begin:end] & (new["time"] >= last_ms)]
+        self._known.note_trades(self._coin, new)
+        meets_held = not held or bool(is_held.any())
+        first_held = self.first_ms(held[0]) if held else 0
+        if before.any() and meets_held:
+            to_ms = max([last_ms, first_held, *new["time"][-1:].tolist()])
+            return [new] if len(new) else [], True, last_ms, to_ms
+        if not before.any():
+            from_ms, to_ms = last_ms, int(new["time"][0]) if len(new) else first_held
+            if not meets_held:
+                to_ms = first_held
+        else:
+            from_ms, to_ms = int(filled["time"][-1]) if len(filled) else last_ms, first_held
+        return [new] if len(new) else [], False, from_ms, max(from_ms, to_ms)
+
+
+class CandleHistory:
+    """Candles are told apart by their opening time, and a query gives all of them."""
+
+    stream = "candle"
+
+    def first_ms(self, item: Candle) -> int:
+        return item.open_ms
+
+    def last_ms(self, item: Candle) -> int:
+        return item.open_ms
+
+    def after(self, item: Candle, last_ms: int) -> Candle | None:
+        return item if item.open_ms >= last_ms else None
+
+    def join(self, filled: list[Candle], held: list[Candle], last_ms: int) -> tuple[list[Candle], bool, int, int]:
+        """filled: oldest first, from the last known one on."""
+        first_held = held[0].open_ms if held else None
+        new = [c for c in filled if c.open_ms >= last_ms and (first_held is None or c.open_ms < first_held)]
+        covers = (
+            bool(filled) and filled[0].open_ms <= last_ms and (first_held is None or filled[-1].open_ms >= first_held)
+        )
+        to_ms = max([last_ms, *([] if first_held is None else [first_held]), *[c.open_ms for c in new[-1:]]])
+        return new, covers, last_ms, to_ms

@@ -1,0 +1,582 @@
+"""market.py without a socket: messages go in by the feed, the session's words by `up` and `down`, time by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Any
+
+import captures
+import numpy as np
+import pytest
+from captures import COINS, T0, wire
+
+import hlconn
+from hlconn import ConfigError, Feed, Gap, LinkDown, StaleBook, Stream, SubscriptionRefused
+from hlconn.market import Market
+
+SLOW = {"type": "l2Book", "coin": "BTC"}
+FAST = {"type": "l2Book", "coin": "BTC", "fast": True}
+BBO = {"type": "bbo", "coin": "BTC"}
+TRADES = {"type": "trades", "coin": "BTC"}
+CANDLE = {"type": "candle", "coin": "BTC", "interval": "1m"}
+
+
+def trade(tid: int) -> dict[str, Any]:
+    """A trade whose time is T0 + its tid."""
+    return {**captures.trade(Random(tid), COINS[0], T0 + tid), "tid": tid}
+
+
+def trades(*tids: int) -> bytes:
+    return wire({"channel": "trades", "data": [trade(tid) for tid in tids]})
+
+
+def snapshot(time_ms: int, shape: str = "slow") -> bytes:
+    return captures.example(shape, COINS[0], seed=time_ms, time_ms=T0 + time_ms)
+
+
+def candle(minute: int, n: int) -> dict[str, Any]:
+    start = T0 + 60_000 * minute
+    return {
+        "t": start,
+        "T": start + 59_999,
+        "s": "BTC",
+        "i": "1m",
+        "o": "1",
+        "c": "2",
+        "h": "3",
+        "l": "1",
+        "v": "4",
+        "n": n,
+    }
+
+
+class Bench:
+    """A market on a feed, with the venue and the clock in the test's hands."""
+
+    def __init__(self) -> None:
+        self.feed = Feed()
+        self.wanted: list[dict[str, Any]] = []
+        self.answers: dict[str, Any] = {}
+        self.asked: list[dict[str, Any]] = []
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.failures: list[BaseException] = []
+        self.now_ns = 0
+        self.gaps: list[Gap] = []
+        self.market = Market(
+            self.feed,
+            self._subscribe,
+            self._unsubscribe,
+            query=self._query,
+            on_error=self.failures.append,
+            clock_ns=lambda: self.now_ns,
+            call_later=self._call_later,
+        )
+        self.market.on_gap(self.gaps.append)
+
+    def _subscribe(self, subscription: Any) -> None:
+        if subscription not in self.wanted:
+            self.wanted.append(dict(subscription))
+
+    def _unsubscribe(self, subscription: Any) -> None:
+        if subscription in self.wanted:
+            self.wanted.remove(subscription)
+
+    async def _query(self, body: dict[str, Any]) -> Any:
+        self.asked.append(body)
+        answer = self.answers[body["type"]]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> Any:
+        class Handle:
+            def cancel(handle) -> None:
+                self.timers = [each for each in self.timers if each[1] is not callback]
+
+        self.timers.append((delay_s, callback))
+        return Handle()
+
+    async def fire(self, *, within_s: float = 0.0) -> None:
+        """Let the timers that are due within this time ring, and their tasks run."""
+        due = [callback for delay_s, callback in self.timers if delay_s <= within_s]
+        self.timers = [each for each in self.timers if each[0] > within_s]
+        for callback in due:
+            callback()
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    def cut(self, *subscriptions: dict[str, Any], reason: str = "cut") -> None:
+        for subscription in subscriptions:
+            self.market.down(subscription, reason, 0)
+
+
+def run(work: Callable[[Bench], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await work(Bench())
+
+    asyncio.run(bounded())
+
+
+async def waiting(stream: Stream[Any]) -> list[Any]:
+    """What there is to read: tids of trades, (from, to, proven) of gaps as trades count time, the rest as it is."""
+    got: list[Any] = []
+    while len(stream):
+        each = await anext(stream)
+        if isinstance(each, Gap):
+            got.append((max(0, each.from_ms - T0), each.to_ms - T0, each.proven))
+        elif isinstance(each, np.ndarray):
+            got.append(each["tid"].tolist())
+        else:
+            got.append(each)
+    return got
+
+
+# --- who listens ---------------------------------------------------------------------------------------------------
+
+
+def test_callbacks_and_streams_share_a_subscription_and_the_last_one_out_gives_it_back() -> None:
+    async def work(bench: Bench) -> None:
+        market = bench.market
+        called: list[int] = []
+        stop = market.on_trades("BTC", lambda rows: called.extend(rows["tid"].tolist()))
+        one, other = market.trades("BTC"), market.trades("BTC", maxsize=1)
+        bench.feed.on_message(trades(1))
+        bench.feed.on_message(trades(2, 3))
+        assert bench.wanted == [TRADES]
+        assert called == [1, 2, 3]
+        rows = await anext(one)
+        assert isinstance(rows, np.ndarray)
+        assert not rows.flags.writeable
+        assert await waiting(one) == [[2, 3]]
+        assert (other.dropped, one.dropped) == (1, 0)  # a slow reader costs the others nothing
+        one.close()
+        stop()
+        stop()
+        assert bench.wanted == [TRADES]
+        bench.feed.on_message(trades(4))
+        assert called == [1, 2, 3]
+        assert await waiting(other) == [(1, 3, False), [4]]
+        other.close()
+        assert bench.wanted == []
+
+    run(work)
+
+
+def test_a_book_leaves_with_its_last_listener_unless_somebody_asked_for_the_book_itself() -> None:
+    async def work(bench: Bench) -> None:
+        market = bench.market
+        stream = market.books("BTC", feeds=("slow",))
+        stop = market.on_book("BTC", lambda book: None, feeds=("bbo",))
+        assert bench.wanted == [SLOW, BBO]
+        stream.close()
+        assert bench.wanted == [SLOW, BBO]
+        bench.feed.on_message(snapshot(1))
+        book = await market.book("BTC", feeds=("slow",))
+        stop()
+        assert bench.wanted == [SLOW, BBO]
+        assert market.held("BTC") is book
+        assert not book.stale
+        market.release("BTC")
+        market.release("BTC")
+        assert bench.wanted == []
+        assert market.held("BTC") is None
+        assert book.stale_reason == "nobody asks for it any more"
+
+    run(work)
+
+
+def test_a_stream_of_books_gives_the_latest_frozen_and_says_when_it_is_stale() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.books("BTC", feeds=("slow", "bbo"))
+        every = bench.market.books("BTC", maxsize=10, overflow="drop_oldest")
+        for at in (1, 2, 3):
+            bench.feed.on_message(snapshot(at))
+        (book,) = await waiting(stream)
+        assert (book.time_ms, book.stale) == (T0 + 3, False)
+        assert stream.conflated == 2
+        assert [each.time_ms - T0 for each in await waiting(every)] == [1, 2, 3]
+        bench.cut(SLOW)
+        (book,) = await waiting(stream)
+        assert (book.time_ms, book.stale_reason) == (T0 + 3, "slow feed down: cut")
+        bench.feed.on_message(snapshot(9))
+        gap, book = await waiting(stream)
+        assert gap == (3, 9, False)
+        assert (book.time_ms, book.stale) == (T0 + 9, False)
+        assert [each if isinstance(each, tuple) else each.time_ms - T0 for each in await waiting(every)] == [
+            3, (3, 9, False), 9,
+        ]  # fmt: skip
+        assert [(gap.stream, gap.reason) for gap in bench.gaps] == [("book", "cut")]
+        with pytest.raises(TypeError):
+            book.apply(snapshot(10))
+
+    run(work)
+
+
+def test_a_subscription_that_is_refused_raises_in_its_streams() -> None:
+    async def work(bench: Bench) -> None:
+        market = bench.market
+        asks: list[tuple[Callable[[], Stream[Any]], dict[str, Any]]] = [
+            (lambda: market.trades("BTC"), TRADES),
+            (lambda: market.books("BTC", feeds=("slow",)), SLOW),
+            (lambda: market.candles("BTC", "1m"), CANDLE),
+        ]
+        for ask, subscription in asks:
+            stream = ask()
+            assert market.refused(dict(subscription), "no such coin") is None  # whoever reads is told
+            with pytest.raises(SubscriptionRefused, match="no such coin"):
+                await anext(stream)
+            assert bench.wanted == []
+        market.trades("BTC")
+        market.on_trades("BTC", lambda rows: None)
+        assert isinstance(market.refused(dict(TRADES), "no"), SubscriptionRefused)  # a callback has nobody to tell
+        assert isinstance(market.refused(dict(CANDLE), "no"), SubscriptionRefused)
+
+    run(work)
+
+
+def test_the_end_of_the_session_ends_streams_and_declares_what_is_open() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        book = bench.market.books("BTC")
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1))
+        bench.cut(TRADES)
+        bench.market.closed(hlconn.Closed("closed"))
+        got = [each async for each in stream]
+        assert [type(each).__name__ for each in got] == ["ndarray", "Gap"]
+        assert [each async for each in book] == []
+        assert bench.timers == []
+
+    run(work)
+
+
+def test_a_callback_that_raises_ends_the_streams_of_its_coin_with_what_it_raised() -> None:
+    async def work(bench: Bench) -> None:
+        bench.market.on_trades("BTC", lambda rows: 1 / 0)
+        stream = bench.market.trades("BTC")
+        with pytest.raises(ZeroDivisionError) as raised:
+            bench.feed.on_message(trades(1))
+        assert bench.feed.failed == ("trades", "BTC")
+        bench.market.callback_failed(*bench.feed.failed, raised.value)
+        with pytest.raises(LinkDown, match="a callback raised"):
+            await anext(stream)
+        assert bench.wanted == []
+
+    run(work)
+
+
+def test_a_coin_that_cannot_be_one_leaves_nothing_behind() -> None:
+    async def work(bench: Bench) -> None:
+        for ask in (bench.market.trades, bench.market.books):
+            with pytest.raises(ConfigError):
+                ask("")
+            with pytest.raises(ConfigError):
+                ask("BTC", overflow="no")  # type: ignore[arg-type]
+        assert bench.wanted == []
+
+    run(work)
+
+
+# --- gaps ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_replay_that_overlaps_proves_that_no_trade_was_lost() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        called: list[Any] = []
+        bench.market.on_trades("BTC", lambda rows: called.append(rows["tid"].tolist()))
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1, 2, 3))
+        bench.cut(TRADES)
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(2, 3, 4))
+        bench.feed.on_message(trades(5))
+        assert await waiting(stream) == [[1, 2, 3], (3, 4, True), [4], [5]]
+        assert called == [[1, 2, 3], [4], [5]]
+        assert bench.gaps == [Gap("trades", "BTC", T0 + 3, T0 + 4, True, "cut")]
+        await bench.fire(within_s=60)
+        assert bench.asked == []
+
+    run(work)
+
+
+def test_trades_that_were_missed_are_fetched_and_delivered_before_newer_ones() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        called: list[int] = []
+        bench.market.on_trades("BTC", lambda rows: called.extend(rows["tid"].tolist()))
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1, 2))
+        bench.cut(TRADES)
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(6))
+        bench.feed.on_message(trades(7))
+        assert await waiting(stream) == [[1, 2]]  # what is newer waits
+        bench.answers["recentTrades"] = [trade(tid) for tid in (8, 7, 6, 5, 4, 3, 2, 1)]  # newest first
+        await bench.fire()
+        assert bench.asked == [{"type": "recentTrades", "coin": "BTC"}]
+        assert await waiting(stream) == [(2, 6, True), [3, 4, 5], [6], [7]]
+        bench.feed.on_message(trades(7, 8))
+        assert await waiting(stream) == [[8]]
+        assert called == [1, 2, 3, 4, 5, 6, 7, 8]
+
+    run(work)
+
+
+@pytest.mark.parametrize("answer", [OSError("no route"), [{"tid": "?"}], {"odd": 1}, None])
+def test_when_the_venue_cannot_be_asked_the_gap_is_declared(answer: Any) -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1))
+        bench.cut(TRADES)
+        bench.feed.on_message(trades(6))
+        bench.answers["recentTrades"] = answer
+        await bench.fire()
+        assert await waiting(stream) == [[1], (1, 6, False), [6]]
+        assert not bench.failures
+
+    run(work)
+
+
+def test_new_trades_wait_for_an_answer_only_so_long() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        never: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def hangs(body: dict[str, Any]) -> None:
+            await never
+
+        bench.market._query = hangs
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1))
+        bench.cut(TRADES)
+        bench.feed.on_message(trades(6))
+        await bench.fire()
+        assert await waiting(stream) == [[1]]
+        await bench.fire(within_s=3.0)
+        assert await waiting(stream) == [(1, 6, False), [6]]
+        bench.feed.on_message(trades(7))
+        assert await waiting(stream) == [[7]]
+        bench.market.closed(hlconn.Closed("closed"))
+        await asyncio.sleep(0)
+
+    run(work)
+
+
+def test_a_quiet_coin_is_asked_for_after_a_while_so_that_its_gap_is_told() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1, 2))
+        bench.cut(TRADES)
+        bench.market.up(TRADES, 0)
+        await bench.fire(within_s=4.9)
+        assert bench.asked == []
+        bench.answers["recentTrades"] = [trade(3), trade(2)]
+        await bench.fire(within_s=5.0)
+        await bench.fire()
+        assert await waiting(stream) == [[1, 2], (2, 3, True), [3]]
+        bench.feed.on_message(trades(3, 4))
+        assert await waiting(stream) == [[4]]
+
+    run(work)
+
+
+def test_nothing_that_was_never_served_is_interrupted() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.cut(TRADES)  # the first connection failed
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1, 2))
+        assert await waiting(stream) == [[1, 2]]
+        assert bench.gaps == []
+        bench.cut({"type": "trades", "coin": "ETH"}, {"type": "userFills", "user": "0x"})
+        bench.market.up({"type": "trades", "coin": "ETH"}, 0)
+
+    run(work)
+
+
+def test_queries_are_spread_over_time_when_many_coins_miss_something() -> None:
+    async def work(bench: Bench) -> None:
+        bench.answers["recentTrades"] = []
+        coins = [f"C{i}" for i in range(25)]
+        for coin in coins:
+            bench.market.on_trades(coin, lambda rows: None)
+            bench.market.up({"type": "trades", "coin": coin}, 0)
+            bench.cut({"type": "trades", "coin": coin})
+            bench.feed.on_message(trades(1).replace(b'"BTC"', wire(coin)))
+        await bench.fire()
+        assert len(bench.asked) == 21
+        assert sorted(round(delay) for delay, _ in bench.timers if delay > 0 and delay != 3.0)[:3] == [1, 2, 4]
+
+    run(work)
+
+
+def test_a_callback_of_a_late_delivery_that_raises_is_reported_and_ends_its_coin() -> None:
+    async def work(bench: Bench) -> None:
+        seen: list[int] = []
+
+        def callback(rows: Any) -> None:
+            seen.extend(rows["tid"].tolist())
+            if 6 in seen:
+                raise ValueError("mine")
+
+        bench.market.on_trades("BTC", callback)
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1))
+        bench.cut(TRADES)
+        bench.feed.on_message(trades(6))
+        bench.answers["recentTrades"] = [trade(6), trade(1)]
+        await bench.fire()
+        assert [str(exc) for exc in bench.failures] == ["mine"]
+        assert bench.wanted == []
+
+    run(work)
+
+
+def test_candles_come_once_over_several_links_and_what_was_missed_is_fetched() -> None:
+    async def work(bench: Bench) -> None:
+        def bring(minute: int, n: int) -> None:
+            bench.market.on_message("candle", wire({"channel": "candle", "data": candle(minute, n)}))
+
+        def shown(got: list[Any]) -> list[Any]:
+            return [each if isinstance(each, tuple) else ((each.open_ms - T0) // 60_000, each.n) for each in got]
+
+        stream = bench.market.candles("BTC", "1m")
+        bench.market.up(CANDLE, 0)
+        for minute, n in [(0, 1), (0, 1), (0, 2), (1, 1), (0, 2), (1, 1)]:
+            bring(minute, n)
+        bench.market.on_message("candle", b'{"channel":"candle","data":{"s":"ETH"}}')
+        bench.market.on_message("candle", b"bad")
+        bench.market.on_message("allMids", b"{}")
+        assert shown(await waiting(stream)) == [(0, 1), (0, 2), (1, 1)]
+        bench.cut(CANDLE)
+        bring(1, 1)  # nothing happened
+        assert shown(await waiting(stream)) == [(60_000, 60_000, True)]
+        bench.cut(CANDLE)
+        bring(1, 3)  # a candle holds all that happened in it
+        assert shown(await waiting(stream)) == [(60_000, 60_000, True), (1, 3)]
+        bench.cut(CANDLE)
+        bring(4, 1)
+        bring(4, 2)
+        bench.answers["candleSnapshot"] = [candle(minute, 9) for minute in (1, 2, 3, 4)]
+        await bench.fire()
+        assert bench.asked[0]["req"] == {"coin": "BTC", "interval": "1m", "startTime": T0 + 60_000}
+        assert shown(await waiting(stream)) == [(60_000, 240_000, True), (1, 9), (2, 9), (3, 9), (4, 1), (4, 2)]
+        bring(4, 3)
+        assert shown(await waiting(stream)) == [(4, 3)]
+        stream.close()
+        assert bench.wanted == []
+
+    run(work)
+
+
+def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever_happens() -> None:
+    async def work(bench: Bench, seed: int) -> None:
+        rng = Random(seed)
+        market, feed = bench.market, bench.feed
+        called: list[int] = []
+        market.on_trades("BTC", lambda rows: called.extend(rows["tid"].tolist()))
+        roomy, tight = market.trades("BTC", maxsize=10_000), market.trades("BTC", maxsize=2)
+        market.up(TRADES, 0)
+        got: dict[Stream[Any], list[Any]] = {roomy: [], tight: []}
+        now, served = 0, {0, 1}
+        recent = rng.choice((5, 30))
+
+        async def answer(body: dict[str, Any]) -> Any:
+            if rng.random() < 0.2:
+                raise OSError("no answer")
+            return [trade(tid) for tid in range(now, max(0, now - recent), -1)]
+
+        market._query = answer
+        for _ in range(60):
+            event = rng.random()
+            if event < 0.5:
+                tids = range(now + 1, now + 1 + rng.randint(1, 3))
+                now = tids[-1]
+                for link in sorted(served, key=lambda _: rng.random()):
+                    feed.on_message(trades(*tids), link=link)
+            elif event < 0.65 and served:
+                served.discard(rng.choice(sorted(served)))
+                if not served:
+                    market.down(TRADES, "cut", 0)
+            elif event < 0.85 and len(served) < 2:
+                link = min({0, 1} - served)
+                served.add(link)
+                replay = range(max(1, now - rng.choice((1, 4, 12))), now + 1)
+                if len(served) == 1:
+                    market.up(TRADES, 0)
+                if len(replay):
+                    feed.on_message(trades(*replay), link=link)
+            elif event < 0.95:
+                await bench.fire(within_s=rng.choice((0.0, 3.0, 5.0)))
+            else:
+                got[tight] += await waiting(tight)
+            bench.now_ns += 10**9
+        market.closed(hlconn.Closed("closed"))
+        for stream, read in got.items():
+            read += await waiting(stream)
+            rows = [tid for each in read if isinstance(each, list) for tid in each]
+            assert rows == sorted(set(rows)), seed
+            declared = [each for each in read if isinstance(each, tuple) and not each[2]]
+            missing = set(range(1, max(rows, default=0) + 1)) - set(rows)
+            if max(rows, default=0) < now:  # cut off by the end: what is read last says so
+                assert read[-1] in declared or not rows, seed
+            assert all(any(a <= tid <= b for a, b, _ in declared) for tid in missing), (seed, missing, declared)
+        assert called == [tid for each in got[roomy] if isinstance(each, list) for tid in each]
+
+    async def every(_: Bench) -> None:
+        for seed in range(150):
+            await work(Bench(), seed)
+
+    run(every)
+
+
+# --- freshness and figures -----------------------------------------------------------------------------------------
+
+
+def test_a_fresh_book_is_given_and_one_that_is_not_says_why() -> None:
+    async def work(bench: Bench) -> None:
+        market = bench.market
+        with pytest.raises(StaleBook, match="nobody asked for it"):
+            market.require_fresh("BTC", 1000)
+        market.on_book("BTC", lambda book: None)
+        with pytest.raises(StaleBook, match="nothing received yet"):
+            market.require_fresh("BTC", 1000)
+        bench.feed.on_message(snapshot(1), recv_ns=10**9)
+        bench.feed.on_message(snapshot(1, "bbo"), recv_ns=2 * 10**9)
+        bench.now_ns = 3 * 10**9
+        assert market.require_fresh("BTC", 1000) is market.held("BTC")
+        assert market.require_fresh("BTC", 0, now_ns=2 * 10**9) is market.held("BTC")
+        with pytest.raises(StaleBook) as old:
+            market.require_fresh("BTC", 999)
+        assert (old.value.reason, old.value.ages_ms) == ("nothing newer than 999 ms", {"slow": 2000.0, "bbo": 1000.0})
+        bench.cut(FAST)
+        with pytest.raises(StaleBook, match="fast feed down: cut"):
+            market.require_fresh("BTC", 10**9)
+        bench.cut(SLOW, BBO)
+        with pytest.raises(StaleBook, match="no feed was heard"):
+            market.require_fresh("BTC", 10**9)
+
+    run(work)
+
+
+def test_figures_are_read_by_name_once_there_are_some() -> None:
+    async def work(bench: Bench) -> None:
+        stats = bench.market.stats
+        assert stats() == {}
+        stats.histogram("reconnect_ns").record(5)
+        assert stats.histogram("reconnect_ns") is stats.histograms["reconnect_ns"]
+        stats.measure()
+        bench.market.on_book("BTC", lambda book: None)
+        bench.feed.on_message(snapshot(1), recv_ns=100)
+        bench.feed.on_message(snapshot(1), recv_ns=130, link=1)
+        assert {name: each["count"] for name, each in stats().items()} == {
+            "reconnect_ns": 1, "lag_ns": 1, "lead_ns of link 0": 1,
+        }  # fmt: skip
+
+    run(work)
