@@ -52,13 +52,16 @@ class Client(WSListener):
             transport.send(WSMsgType.TEXT, orjson.dumps({"channel": "subscriptionResponse", "data": request}))
 
     async def burst(self, count: int) -> None:
-        for first in range(0, count, PER_WRITE):
+        writes = [
+            b"".join(frame_of(PARTS[i % len(PARTS)]) for i in range(first, min(first + PER_WRITE, count)))
+            for first in range(0, count, PER_WRITE)
+        ]
+        for data in writes:
             await self.writable.wait()
             if self not in self.everybody:
                 return
             # one write of many frames, as a socket that was behind delivers them
-            frames = [frame_of(PARTS[i % len(PARTS)]) for i in range(first, first + PER_WRITE)]
-            self.transport.underlying_transport.write(b"".join(frames))
+            self.transport.underlying_transport.write(data)
             await asyncio.sleep(0)
 
 
