@@ -211,6 +211,7 @@ class Client:
             self._config,
             self.feed,
             on_state=self._state_changed,
+            on_up=self._up,
             on_down=self._down,
             on_control=self._control,
             on_refused=self._refused,
@@ -335,16 +336,16 @@ class Client:
         return self.market.stats()
 
     def _state_changed(self, state: LinkState, reason: str, now_ns: int) -> None:
-        if state is not LinkState.LIVE:
-            for subscription in self.market.interruptible:
-                self.market.down(subscription, reason, now_ns)
         if self._trader is not None and state is not LinkState.LIVE:
             self._trader.on_down(reason)
         for callback in self._on_state:
             callback(state, reason, now_ns)
 
+    def _up(self, subscription: dict[str, Any], recv_ns: int) -> None:
+        self.market.up(subscription, recv_ns)
+
     def _down(self, subscription: dict[str, Any], reason: str, recv_ns: int) -> None:
-        self.feed.mark_stale(reason, subscription)
+        self.market.down(subscription, reason, recv_ns)
 
     def _control(self, channel: str, message: bytes) -> None:
         if self._trader is not None:
@@ -354,7 +355,6 @@ class Client:
     def _subscribed(self, subscription: dict[str, Any]) -> None:
         if self._trader is not None:
             self._trader.on_subscribed(subscription)
-        self.market.up(subscription, time.monotonic_ns())
 
     def _refused(self, subscription: dict[str, Any], message: str) -> None:
         if "user" in subscription:

@@ -356,12 +356,6 @@ class Market:
             self._feed.on_replay(coin, lambda new, known: self._first_trades(rows, new, known))
         self._deliver(rows, out, guarded=True)
 
-    @property
-    def interruptible(self) -> list[dict[str, Any]]:
-        """Subscriptions to be told of by `down` when the only link ends: those of trades and candles. Of books the feed
-        knows by itself."""
-        return [rows.subscription for rows in (*self._trades.values(), *self._candles.values())]
-
     def on_message(self, channel: str, message: bytes) -> None:
         """A message of a channel that the feed does not read."""
         if channel != "candle" or not self._candles:

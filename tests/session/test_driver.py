@@ -189,6 +189,7 @@ class FakeFeed:
     def __init__(self) -> None:
         self.log: list[tuple[Any, ...]] = []
         self.wants_burst_end = False
+        self.link = 0
         self.failed: tuple[str, str] | None = None
         self.raw: Callable[[str, bytes], None] | None = None
 
@@ -196,7 +197,7 @@ class FakeFeed:
         self.raw = callback
 
     def on_message(self, message: memoryview, recv_ns: int = 0, link: int = 0) -> None:
-        self.failed = None
+        self.failed, self.link = None, link
         assert 0 <= time.monotonic_ns() - recv_ns < 5e9
         try:
             value = orjson.loads(message)

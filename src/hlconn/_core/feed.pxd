@@ -43,6 +43,7 @@ cdef class Slot:
 
 cdef class Feed:
     cdef readonly bint wants_burst_end
+    cdef readonly int link       # that brought the last message, to the feed's own callbacks the one in hand
     cdef Counter _counters[4]
     cdef dict _slots
     cdef void** _table

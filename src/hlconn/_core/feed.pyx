@@ -331,6 +331,7 @@ cdef class Feed:
         if self._busy:
             raise RuntimeError("on_message called from within a callback of the same feed")
         self._failed = None
+        self.link = link
         status = read_envelope(buf, size, &envelope, &at)
         counter = &self._counters[<int>envelope.channel]
         counter.messages += 1

@@ -20,7 +20,7 @@ from random import Random
 from typing import Any, Protocol
 
 import picows
-from picows import WSCloseCode, WSFrame, WSMsgType, WSTransport, ws_connect
+from picows import WSCloseCode, WSMsgType, WSTransport, ws_connect
 
 from ..config import Endpoints, SessionConfig
 from ..errors import Closed, DecodeError, LinkDown, Throttled
@@ -57,9 +57,9 @@ class FeedLike(Protocol):
 
     failed: (channel, coin) when the exception that `on_message` just raised came from a callback; None when the
     message was bad.
-    on_raw: sets the hook that gets the messages of channels the feed does not read itself.
+    on_raw: sets the hook that gets the messages of channels the feed does not read itself. link: that of the message
+    in hand.
     flow(subscription, link): messages of it that this link brought so far, -1 when that is not counted.
-    A feed that has an attribute `link`, of the message in hand, spares us to note it before each frame.
     """
 
     @property
@@ -67,6 +67,8 @@ class FeedLike(Protocol):
 
     @property
     def failed(self) -> tuple[str, str] | None: ...
+    @property
+    def link(self) -> int: ...
     def on_message(self, message: memoryview, recv_ns: int = 0, link: int = 0) -> object: ...
     def on_burst_end(self) -> object: ...
     def on_raw(self, callback: Callable[[str, bytes], None]) -> object: ...
@@ -153,17 +155,6 @@ class _Connection:
         raise failure
 
 
-def _noting(driver: Driver, listener: type[Any], number: int) -> type[Any]:
-    """A listener that notes whose frame is in hand, for a feed that does not say."""
-
-    class NotingListener(listener):  # type: ignore[misc]
-        def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-            driver._speaking = number
-            super().on_ws_frame(transport, frame)
-
-    return NotingListener
-
-
 class Driver:
     """A session with the venue, kept up for ever, feeding one feed.
 
@@ -221,7 +212,6 @@ class Driver:
         self._performing = False
         self._live: set[int] = set()  # links of which LIVE was delivered
         self._ended_s: dict[int, float] = {}  # when links that were live ended
-        self._speaking = 0  # the link whose frame is in hand, where the feed does not say
         self._timer: asyncio.TimerHandle | None = None
         self._timer_s: float | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
@@ -506,13 +496,10 @@ class Driver:
         def on_disconnected(reason: str) -> None:
             self._perform(self.pool.on_disconnected(time.monotonic(), number, generation, reason))
 
-        kind, twin_kind = self._listener_class, FeedListener
-        if self._config.max_links > 1 and not hasattr(self._feed, "link"):
-            kind, twin_kind = _noting(self, kind, number), _noting(self, twin_kind, number)
-        twin = twin_kind(
+        twin = FeedListener(
             self._feed, self._on_error, on_disconnected, self._config.max_frame_bytes, number, on_connected
         )
-        return twin if self._listener_class is FeedListener else kind(self._feed, twin)
+        return twin if self._listener_class is FeedListener else self._listener_class(self._feed, twin)
 
     def _on_error(self, exc: BaseException) -> None:
         if isinstance(exc, DecodeError) and self._feed.failed is None:
@@ -524,7 +511,7 @@ class Driver:
         if channel not in _LINK_CHANNELS:
             self._call(self._on_control, channel, message)
             return
-        number = getattr(self._feed, "link", self._speaking)
+        number = self._feed.link
         link = self.pool.links.get(number)
         if link is not None:  # its generation is that of the message: listeners of old sockets are not active
             self._perform(self.pool.on_control(time.monotonic(), number, link.generation, message))
