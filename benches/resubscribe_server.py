@@ -1,11 +1,11 @@
 """A venue that keeps the limits of one IP address and can cut every connection at once. Run as a process of its own.
 
-Prints its port. It acknowledges a subscription at once and sends a first message of it (of trades the last one that was
-sent, as the venue replays them, and a new one); afterwards l2Book goes on at the venue's pace. All times in messages are
-CLOCK_MONOTONIC in ms, so that what was sent after a cut can be told from what was sent before. Lines in are "cut" (out
-comes that time in ms) and "report" (out comes a JSON object with what was counted). What is over a limit is refused:
-"connections" at a time, new "sockets" and "messages" from clients in any 60 s, "subscriptions" over all connections
-(the venue's docs, "Rate limits").
+Prints its port. It acknowledges a subscription at once and sends a first message of it (of trades the last one that
+was sent, as the venue replays them, and a new one); afterwards l2Book goes on at the venue's pace. All times in
+messages are CLOCK_MONOTONIC in ms, so that what was sent after a cut can be told from what was sent before. Lines in
+are "cut" (out comes that time in ms) and "report" (out comes a JSON object with what was counted). What is over a
+limit is refused: "connections" at a time, new "sockets" and "messages" from clients in any 60 s, "subscriptions" over
+all connections (the venue's docs, "Rate limits").
 """
 
 from __future__ import annotations
