@@ -1,10 +1,11 @@
 """A venue that keeps the limits of one IP address and can cut every connection at once. Run as a process of its own.
 
-Prints its port. It acknowledges a subscription at once and sends a first message of it; afterwards l2Book goes on at
-the venue's pace. All times in messages are CLOCK_MONOTONIC in ms, so that what was sent after a cut can be told from
-what was sent before. Lines in are "cut" (out comes that time in ms) and "report" (out comes a JSON object with what was
-counted). What is over a limit is refused: "connections" at a time, new "sockets" and "messages" from clients in any
-60 s, "subscriptions" over all connections (the venue's docs, "Rate limits").
+Prints its port. It acknowledges a subscription at once and sends a first message of it (of trades the last one that
+was sent, as the venue replays them, and a new one); afterwards l2Book goes on at the venue's pace. All times in
+messages are CLOCK_MONOTONIC in ms, so that what was sent after a cut can be told from what was sent before. Lines in
+are "cut" (out comes that time in ms) and "report" (out comes a JSON object with what was counted). What is over a
+limit is refused: "connections" at a time, new "sockets" and "messages" from clients in any 60 s, "subscriptions" over
+all connections (the venue's docs, "Rate limits").
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ class Venue:
         self.most: Counter[str] = Counter()  # of each at a time, or in a window
         self.times_s: dict[str, deque[float]] = {"sockets": deque(), "messages": deque()}
         self.tids = count(1)
+        self.trades: dict[str, bytes] = {}  # the last one of each coin
 
     def within(self, kind: str, used: int) -> bool:
         self.most[kind] = max(self.most[kind], used)
@@ -62,10 +64,14 @@ class Venue:
                     *(BIDS[0], ASKS[0]),
                 )
             case "trades":
-                return (
-                    b'{"channel":"trades","data":[{"coin":"%b","side":"B","px":"1001.0","sz":"0.5","time":%d,'
-                    b'"hash":"0x%064x","tid":%d,"users":["0x%040x","0x%040x"]}]}'
+                trade = (
+                    b'{"coin":"%b","side":"B","px":"1001.0","sz":"0.5","time":%d,"hash":"0x%064x","tid":%d,'
+                    b'"users":["0x%040x","0x%040x"]}'
                 ) % (coin, time_ms, 1, next(self.tids), 1, 2)
+                before = self.trades.get(subscription["coin"])
+                self.trades[subscription["coin"]] = trade
+                rows = [trade] if before is None else [before, trade]
+                return b'{"channel":"trades","data":[%b]}' % b",".join(rows)
         fast = subscription.get("fast")
         levels = 5 if fast else 20
         return b'{"channel":"l2Book","data":{"coin":"%b","time":%d,"levels":[[%b],[%b]]%b}}' % (

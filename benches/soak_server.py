@@ -1,10 +1,11 @@
 """A venue for the soak: one stream of bbo, l2Book and trades for every coin that anybody listens to, as fast as the
-slowest listener takes it, and connections that it cuts at random. While nobody listens, trades go on, a round in a
-millisecond. Run as a process of its own; prints its port.
+slowest listener takes it, and connections that it cuts at random. While nobody listens, trades go on, a few at
+a time. Run as a process of its own; prints its port.
 
     python benches/soak_server.py SEED MIN_LIFE_S MAX_LIFE_S
 
 The trades of a coin are numbered: tid 1, 2, 3 ... A subscription to trades replays the last ones, as the venue does.
+No query is answered: what the replay does not prove is declared a gap.
 A connection ends with a close frame, without one, or by falling silent: it says nothing more and answers no ping.
 """
 
@@ -25,6 +26,7 @@ from picows import WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport, ws_
 TOPS_PER_ROUND = 12
 TRADES_PER_ROUND = 3
 ROUNDS_PER_BOOK = 4
+QUIET_S = 0.005  # between rounds while nobody listens
 REPLAYED = 30
 
 #: Each message around its coin and its time.
@@ -164,12 +166,10 @@ class SoakVenue:
                     parts.append(said[name].get(kind, b""))
                 if connection in self.connections and not connection.silent:
                     connection.transport.underlying_transport.write(b"".join(parts))
-            if said:
-                await asyncio.sleep(0)
-                continue
-            await asyncio.sleep(0.001)
-            for coin in self.coins.values():
-                coin.next(time_ms, number)
+            if not said:
+                for coin in self.coins.values():
+                    coin.next(time_ms, number)
+            await asyncio.sleep(0 if said else QUIET_S)
 
 
 async def main(seed: str, min_life_s: str, max_life_s: str) -> None:
