@@ -199,6 +199,61 @@ def test_children_are_found_inside_their_parents_row() -> None:
     assert (found.state, found.oid, found.trigger_px) == (S.OPEN, 12, Decimal("90.5"))
 
 
+def late_child(told: Told) -> tuple[TrackedOrder, TrackedOrder]:
+    """A parent and its child, whose action comes late: a modify that places in any case has used the child's cloid."""
+    parent = order()
+    child = order("90", cloid=OTHER_CLOID, side=Side.SELL, reduce_only=True)
+    flight = told.send(placing(1, parent, child))
+    first, second = (item.order for item in flight.items)
+    assert first is not None
+    assert second is not None
+    second.parent = first
+    new = order("110", "7", OTHER_CLOID, Side.SELL)
+    modify = told.send(modifying(told.table, 2, OTHER_CLOID, new, always_place=True))
+    told.answer(modify, statuses(resting(12, OTHER_CLOID)))
+    told.table.on_order_updates([update(12, new, "selfTradeCanceled")])
+    assert second.state is S.PENDING, "its own action is still to come"
+    told.answer(flight, statuses(resting(13), "waitingForFill"))
+    return first, second
+
+
+def test_a_child_that_waits_is_live_though_a_leg_that_a_modify_placed_before_has_ended() -> None:
+    told = Told()
+    _, waits = late_child(told)
+    assert (waits.state, waits in told.table.live) == (S.WAITING, True)
+    told.table.on_order_updates([update(14, order("90", cloid=OTHER_CLOID, side=Side.SELL), "open")])
+    assert (waits.state, waits.oid, waits.oids) == (S.OPEN, 14, (12, 14))
+    told.table.on_order_updates([update(14, order("90", cloid=OTHER_CLOID, side=Side.SELL), "canceled")])
+    assert waits.state is S.CANCELED
+
+
+def test_a_child_that_waits_beside_another_leg_goes_with_its_parent_once_a_list_after_that_has_it_not() -> None:
+    told = Told()
+    _, waits = late_child(told)
+    asked_before = told.table.mark()
+    told.table.on_order_updates([update(13, order(), "canceled")])
+    told.table.on_open_orders(asked_before, "", [])
+    assert waits.state is S.WAITING, "the list is older than the end of its parent"
+    assert {Question(OTHER_CLOID), Question(None)} <= set(told.table.questions()), "the cloid finds one leg of it only"
+    told.table.on_open_orders(told.table.mark(), "", [])
+    assert waits.state is S.CANCELED
+    assert told.table.questions() == []
+
+
+def test_a_child_that_was_canceled_while_it_waited_beside_another_leg_is_found_in_the_history() -> None:
+    told = Told()
+    _, waits = late_child(told)
+    cancel = told.send(canceling(told.table, 3, OTHER_CLOID))
+    told.answer(cancel, statuses("success"))
+    new = order("110", "7", OTHER_CLOID, Side.SELL)
+    told.table.on_status(told.table.mark(), OTHER_CLOID, status(12, new, "selfTradeCanceled"))
+    assert (waits.state, Question(None) in told.table.questions()) == (S.WAITING, True)
+    child = order("90", cloid=OTHER_CLOID, side=Side.SELL)
+    told.table.on_history(told.table.mark(), [update(14, child, "canceled"), update(12, new, "selfTradeCanceled")])
+    assert waits.state is S.CANCELED
+    assert told.table.questions() == []
+
+
 # --- fills ---
 
 

@@ -171,6 +171,7 @@ class TrackedOrder:
         "cloid",
         "closed_mark",
         "coin",
+        "ended_mark",
         "items",
         "legs",
         "message",
@@ -179,6 +180,8 @@ class TrackedOrder:
         "reason",
         "side",
         "trigger_px",
+        "waits",
+        "waits_mark",
         "wanted",
     )
 
@@ -191,6 +194,9 @@ class TrackedOrder:
         self.items: list[Item] = []  # of actions about it that have no outcome yet
         self.placers: list[Item] = []  # every one that was ever to place a leg
         self.parent: TrackedOrder | None = None
+        self.waits: Item | None = None  # accepted, waits for its parent or its trigger, and its leg was not seen yet
+        self.waits_mark = 0  # when that was heard
+        self.ended_mark = 0  # when it was last found to have ended
         self.closed_mark: int | None = None  # of an unseen one: since then it is past its expiry, whoever sent it
         self._floor = OrderState.PENDING  # what is proven while no leg is known
         self._fills: dict[int, tuple[Decimal, Decimal]] = {}  # by oid: size and size * price
@@ -203,6 +209,8 @@ class TrackedOrder:
         live = [leg.state for leg in self.legs.values() if leg.state.live]
         if live:
             return max(live)
+        if self.waits is not None:
+            return OrderState.WAITING
         if any(item.kind in (Kind.PLACE, Kind.MODIFY) for item in self.items):
             return OrderState.PENDING
         return max((leg.state for leg in self.legs.values()), default=self._floor)
@@ -770,7 +778,9 @@ class OrderTable:
             for leg in order.legs.values():
                 if leg.state.live and leg.oid not in listed and leg.alive_mark < mark:
                     self._suspects[leg] = None
-            if not order.legs and not order.items:  # a child that waits: has its parent ended?
+            if _waits_unnamed(order) and order.waits_mark < mark and _parent_ended_before(order, mark):
+                self._parent_ended(order)
+            elif order.waits is not None or (not order.legs and not order.items):  # has its parent ended?
                 self._suspects[order] = None
         self._settle_events()
 
@@ -789,7 +799,8 @@ class OrderTable:
         elif reply["status"] != "unknownOid":
             raise ValueError(f"no order status: {reply['status']!r}")
         if order is not None:
-            self._suspects.pop(order, None)
+            if not _waits_unnamed(order):  # else the history has to tell of its other legs too
+                self._suspects.pop(order, None)
             self._conclude(order, mark, subject, told)
             if not found:  # the history may know what became of it
                 open_legs = (leg for leg in order.legs.values() if leg.state is OrderState.OPEN)
@@ -805,6 +816,8 @@ class OrderTable:
                 if not leg.state.live and _status_evidence(status) is not Evidence.STATUS_OPEN:
                     self._suspects.pop(leg, None)
         self._vanished.clear()
+        for order in [each for each in self._suspects if isinstance(each, TrackedOrder) and _waits_unnamed(each)]:
+            del self._suspects[order]  # until the open orders are asked for again
         self._not_in_history = set(self._suspects)
         for order in list(self._touched):
             self._claim(order, mark)
@@ -870,6 +883,8 @@ class OrderTable:
             asked[None] = None
         for suspect in suspects:
             asked[suspect.oid if isinstance(suspect, _Leg) else suspect.cloid] = None
+            if isinstance(suspect, TrackedOrder) and _waits_unnamed(suspect):
+                asked[None] = None
         return [Question(subject) for subject in asked]
 
     @property
@@ -898,6 +913,7 @@ class OrderTable:
                 leg.told_filled = max(leg.told_filled, row.orig_sz - row.sz)
         self._prove(leg, evidence, classify_status(words), words)
         self._count_all(leg)
+        self._waits_no_more(leg.order)
         return leg
 
     def _leg_of(self, oid: int, cloid: Cloid | None, coin: str, side: Side | None) -> _Leg:
@@ -974,6 +990,22 @@ class OrderTable:
             order.reason, order.message = reason, message
         self._touched[order] = None
 
+    def _waits_no_more(self, order: TrackedOrder) -> None:
+        """A child of its parent waits until its leg is seen: a modify that overtook it can have placed one before."""
+        item = order.waits
+        if item is None:
+            return
+        for leg in order.legs.values():
+            if leg.item is None and (_fits(leg, item) or len(order.placers) == 1):
+                leg.item, order.waits = item, None
+                self._suspects.pop(order, None)
+                return
+
+    def _parent_ended(self, order: TrackedOrder) -> None:
+        order.waits = None
+        self._suspects.pop(order, None)
+        self._no_leg(order, Evidence.PARENT_ENDED, ErrorCode.CANCELED, "went with its parent")
+
     def _count(self, fill: Fill) -> None:
         """A fill that was not counted yet."""
         leg = self._by_oid.get(fill.oid)
@@ -1018,7 +1050,9 @@ class OrderTable:
         if isinstance(told, Resting | Filled) and order is not None and item.wanted is not None:
             self._placed(item, order, item.wanted, told)
         elif isinstance(told, Waiting) and order is not None:
+            order.waits, order.waits_mark = item, self.mark()
             self._no_leg(order, Evidence.ANSWER_WAITING, ErrorCode.NONE, "")
+            self._waits_no_more(order)
             self._resolve(item, Ack(item.coin, order.cloid, None, waiting=told.reason))
         elif item.kind is Kind.CANCEL:
             for leg in self._targets(item):
@@ -1026,7 +1060,7 @@ class OrderTable:
                     self._prove(leg, Evidence.CANCEL_ACCEPTED, ErrorCode.CANCELED, "canceled")
                 elif leg.state.live:
                     self._suspects[leg] = None
-            if order is not None and not order.legs:  # it was there, and we never saw it
+            if order is not None and (not order.legs or order.waits is not None):  # it was there, and we never saw it
                 self._suspects[order] = None
             self._resolve(item, _cancel_result(item, True))
         else:
@@ -1145,7 +1179,7 @@ class OrderTable:
                 and not parent.state.live
                 and parent.state is not OrderState.FILLED
             ):
-                self._no_leg(order, Evidence.PARENT_ENDED, ErrorCode.CANCELED, "went with its parent")
+                self._parent_ended(order)
             elif (
                 order.adopted and leg is not None and leg.state is OrderState.PENDING
             ):  # only its number was ever given
@@ -1305,7 +1339,9 @@ class OrderTable:
             self._live.setdefault(order)
         else:
             self._live.pop(order, None)
-            self._ended.setdefault(order)
+            if order not in self._ended:
+                self._ended[order] = None
+                order.ended_mark = self.mark()
 
     def _forget(self, order: TrackedOrder) -> None:
         del self._ended[order]
@@ -1338,6 +1374,16 @@ def _names_one(item: Item) -> bool:
     """Whether its target can mean one open leg only: a modify that places in any case can leave two under a cloid."""
     by_oid = not isinstance(item.target, Cloid)
     return by_oid or item.order is None or not any(other.always_place for other in item.order.placers)
+
+
+def _parent_ended_before(order: TrackedOrder, mark: int) -> bool:
+    parent = order.parent
+    return parent is None or (not parent.may_be_live and parent.ended_mark < mark)
+
+
+def _waits_unnamed(order: TrackedOrder) -> bool:
+    """Its cloid finds another leg of it at the venue, perhaps, than the one that waits for its parent."""
+    return order.waits is not None and bool(order.legs)
 
 
 def _needs_history(item: Item) -> bool:
