@@ -60,7 +60,16 @@ if TYPE_CHECKING:
     from .nonces import Nonces
     from .session.link import LinkState
     from .trading.ledger import Difference
-    from .trading.orders import Differs, FillEvent, OrderEvent, OrderState, OutcomeEvent, Reconciled, TrackedOrder
+    from .trading.orders import (
+        Contradicted,
+        Differs,
+        FillEvent,
+        OrderEvent,
+        OrderState,
+        OutcomeEvent,
+        Reconciled,
+        TrackedOrder,
+    )
     from .trading.trader import Prepared, Ticket, Trader
 
 __all__ = [
@@ -77,6 +86,7 @@ __all__ = [
     "Cloid",
     "Closed",
     "ConfigError",
+    "Contradicted",
     "DecodeError",
     "Difference",
     "Differs",
@@ -139,6 +149,7 @@ __version__ = "0.1.0"
 _LATER = {
     "Client": ".client",
     "Difference": ".trading.ledger",
+    "Contradicted": ".trading.orders",
     "Differs": ".trading.orders",
     "FillEvent": ".trading.orders",
     "LinkState": ".session.link",

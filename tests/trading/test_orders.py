@@ -32,6 +32,7 @@ from order_news import (
 from hlconn import Cloid, ErrorCode, LinkDown, OutcomeUnknown, Rejected, Side, Tif
 from hlconn.trading.orders import (
     PROVES,
+    Contradicted,
     Evidence,
     FillEvent,
     Flight,
@@ -233,7 +234,7 @@ def test_a_child_that_waits_beside_another_leg_goes_with_its_parent_once_a_list_
     asked_before = told.table.mark()
     told.table.on_order_updates([update(13, order(), "canceled")])
     told.table.on_open_orders(asked_before, "", [])
-    assert waits.state is S.WAITING, "the list is older than the end of its parent"
+    assert waits in told.table.live, "the list is older than the end of its parent"
     assert {Question(OTHER_CLOID), Question(None)} <= set(told.table.questions()), "the cloid finds one leg of it only"
     told.table.on_open_orders(told.table.mark(), "", [])
     assert waits.state is S.CANCELED
@@ -250,7 +251,7 @@ def test_a_child_that_was_canceled_while_it_waited_beside_another_leg_is_found_i
     assert (waits.state, Question(None) in told.table.questions()) == (S.WAITING, True)
     child = order("90", cloid=OTHER_CLOID, side=Side.SELL)
     told.table.on_history(told.table.mark(), [update(14, child, "canceled"), update(12, new, "selfTradeCanceled")])
-    assert waits.state is S.CANCELED
+    assert (waits.state, waits.may_be_live) == (S.CANCELED, False)
     assert told.table.questions() == []
 
 
@@ -343,6 +344,28 @@ def test_a_list_older_than_the_news_of_an_order_says_nothing_about_it() -> None:
     assert told.table.questions() == []
     told.table.on_open_orders(told.table.mark(), "xyz", [])
     assert told.table.questions() == [], "another dex's list"
+
+
+def test_an_ended_order_that_two_lists_asked_for_after_its_end_have_as_open_is_told_of_once() -> None:
+    told = Told()
+    found = told.rest()
+    asked_before = told.table.mark()
+    told.table.on_order_updates([update(11, order(), "canceled")])
+    told.table.take_events()
+
+    def contradicted(mark: int, *rows: Any, dex: str = "") -> list[Contradicted]:
+        told.table.on_open_orders(mark, dex, rows)
+        return [event for event in told.table.take_events() if isinstance(event, Contradicted)]
+
+    for _ in range(2):
+        assert contradicted(asked_before, row(11, order())) == [], "it was open when that was asked"
+    assert contradicted(told.table.mark(), row(11, order())) == [], "a server can lag"
+    assert contradicted(told.table.mark()) == []
+    assert contradicted(told.table.mark(), row(11, order())) == [], "not twice in a row"
+    assert contradicted(told.table.mark(), dex="test") == []
+    assert contradicted(told.table.mark(), row(11, order())) == [Contradicted(found, 11)]
+    assert contradicted(told.table.mark(), row(11, order())) == [], "told once"
+    assert (found.state, told.table.live) == (S.CANCELED, ())
 
 
 def test_the_venues_own_cancel_is_told_and_its_reason_asked_for() -> None:

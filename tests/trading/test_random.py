@@ -19,7 +19,7 @@ from stepped import PipeWire, run_stepped
 from hlconn import Nonces, SessionConfig, Signer
 from hlconn.config import TradingConfig
 from hlconn.sim import Venue
-from hlconn.trading.orders import Differs
+from hlconn.trading.orders import Contradicted, Differs
 from hlconn.trading.trader import Trader
 
 SEEDS = {"ci": 30, "first": 300, "long": 1000}[os.environ.get("HLCONN_HYPOTHESIS", "ci")]
@@ -44,8 +44,9 @@ async def live_through(venue: Venue, rng: Random, folder: Path) -> None:
         )  # fmt: skip
         truth.start(trader)
 
-        async def listen() -> list[Differs]:
-            return [event async for event in trader.events(maxsize=100_000) if isinstance(event, Differs)]
+        async def listen() -> list[Contradicted | Differs]:
+            events = trader.events(maxsize=100_000)
+            return [event async for event in events if isinstance(event, Contradicted | Differs)]
 
         listening = asyncio.create_task(listen())
         trader.start()

@@ -40,7 +40,7 @@ from hlconn import (
     action,
 )
 from hlconn.config import TradingConfig
-from hlconn.trading.orders import OrderState, OutcomeEvent, Reconciled
+from hlconn.trading.orders import Contradicted, OrderState, OutcomeEvent, Reconciled
 from hlconn.trading.trader import Trader
 from hlconn.types import Ack, CancelResult, Done, Fill
 
@@ -937,6 +937,33 @@ def test_cancel_all_cancels_what_is_open_and_looks_until_nothing_is_left(tmp_pat
             assert [each.canceled for each in results if isinstance(each, CancelResult)] == [True] * 3
             assert desk.trader.orders == ()
             assert [each["type"] for each in desk.wire.asked].count("frontendOpenOrders") >= 2
+
+    run(work())
+
+
+def test_cancel_all_cancels_at_its_first_look_what_is_listed_though_it_had_ended(tmp_path: Path, caplog: Any) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            ticket = desk.trader.submit(order())
+            desk.answer(statuses(resting(11)))
+            desk.tell("orderUpdates", [update(11, order(), "canceled")])
+            assert (ticket.done, desk.trader.orders) == (True, ())
+            listed = [row(11, order())]
+            desk.wire.info["frontendOpenOrders"] = lambda _: listed
+            canceling = asyncio.create_task(desk.trader.cancel_all())
+            await settle()
+            assert [each["type"] for each in desk.wire.asked].count("frontendOpenOrders") == 1
+            assert desk.wire.last["action"]["cancels"] == [{"a": 0, "o": 11}]
+            desk.answer(statuses("success"))
+            events = desk.trader.events()
+            await desk.wire.step(0.3)
+            assert [record for record in caplog.records if "lists oid 11 as open" in record.message]
+            assert await anext(events) == Contradicted(desk.trader.ended_orders[0], 11)
+            listed.clear()
+            await desk.wire.step(5)
+            desk.answer(statuses({"error": "Order was never placed, already canceled, or filled."}))
+            await desk.wire.step(5)
+            await canceling
 
     run(work())
 

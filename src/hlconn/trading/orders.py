@@ -28,6 +28,7 @@ from .ledger import Difference, Ledger
 
 __all__ = [
     "PROVES",
+    "Contradicted",
     "Differs",
     "Event",
     "Evidence",
@@ -151,6 +152,7 @@ class _Leg:
     reason: ErrorCode = ErrorCode.NONE
     message: str = ""
     alive_mark: int = 0  # of the last news that it is open
+    ended_mark: int = 0  # when its end was heard of
     item: Item | None = None  # that placed it, where that is known
 
 
@@ -404,7 +406,18 @@ class Reconciled:
     reason: str
 
 
-Event: TypeAlias = OrderEvent | FillEvent | OutcomeEvent | Differs | Reconciled
+@dataclass(frozen=True, slots=True)
+class Contradicted:
+    """By all that was heard this order had ended, and two lists of open orders asked for after that have its `oid`.
+
+    Its state is kept: nothing that was proven is taken back. `cancel` and `cancel_all` cancel it all the same.
+    """
+
+    order: TrackedOrder
+    oid: int
+
+
+Event: TypeAlias = OrderEvent | FillEvent | OutcomeEvent | Differs | Reconciled | Contradicted
 
 
 # --- reading rows ---
@@ -544,6 +557,7 @@ class OrderTable:
         self._suspects: dict[_Leg | TrackedOrder, None] = {}  # whose state is to be asked for
         self._not_in_history: set[_Leg | TrackedOrder] = set()  # suspects that the last one did not settle
         self._vanished: set[_Leg] = set()  # that were open, and that a status query does not know
+        self._risen: dict[_Leg, int] = {}  # that ended: how many lists asked for after that have them as open, in a row
         self.dexs: dict[str, None] = {}  # of orders and fills that were heard of
         self.to_compare = ""  # why positions and balances are to be asked for soon; who reads it empties it
         self._foreign: dict[TrackedOrder, int] = {}  # of earlier processes: when, in venue time, none can come any more
@@ -768,10 +782,10 @@ class OrderTable:
         An order that was open before and is not among them ended, and how is to be asked for.
         """
         read = [_Row.read(row) for row in rows]
-        listed = set()
+        listed = {}
         for row in itertools.chain(read, *(each.children for each in read)):
-            listed.add(row.oid)
-            self._see(row, Evidence.LISTED, "open", mark)
+            listed[row.oid] = self._see(row, Evidence.LISTED, "open", mark)
+        self._count_the_risen(dex, mark, listed)
         for order in self._live:
             if self._dex_of(order.coin) != dex:
                 continue
@@ -916,6 +930,16 @@ class OrderTable:
         self._waits_no_more(leg.order)
         return leg
 
+    def _count_the_risen(self, dex: str, mark: int, listed: Mapping[int, _Leg]) -> None:
+        """Legs that ended and are listed by a query made after that was heard. Once can be a server that lags."""
+        for leg in [leg for leg in self._risen if self._dex_of(leg.order.coin) == dex and leg.oid not in listed]:
+            del self._risen[leg]
+        for leg in listed.values():
+            if not leg.state.live and leg.ended_mark < mark:
+                self._risen[leg] = times = self._risen.get(leg, 0) + 1
+                if times == 2:
+                    self._events.append(Contradicted(leg.order, leg.oid))
+
     def _leg_of(self, oid: int, cloid: Cloid | None, coin: str, side: Side | None) -> _Leg:
         """The leg with this oid; made, and its order adopted, when there is none yet."""
         leg = self._by_oid.get(oid)
@@ -979,6 +1003,8 @@ class OrderTable:
         state = PROVES[evidence]
         self._touched[leg.order] = None
         if state > leg.state:
+            if leg.state.live and not state.live:
+                leg.ended_mark = self.mark()
             leg.state = state
         if state == leg.state and message:  # the last words that fit what is proven
             leg.reason, leg.message = reason, message
@@ -1350,6 +1376,7 @@ class OrderTable:
         for oid, leg in order.legs.items():
             self._by_oid.pop(oid, None)
             self._suspects.pop(leg, None)
+            self._risen.pop(leg, None)
         if order.cloid is not None:
             self._by_cloid.pop(order.cloid, None)
         for cloid in order._more_cloids:

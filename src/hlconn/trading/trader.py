@@ -58,6 +58,7 @@ from ..types import (
     with_cloid,
 )
 from .orders import (
+    Contradicted,
     Event,
     FillEvent,
     Flight,
@@ -486,7 +487,7 @@ class Trader:
                 raise OutcomeUnknown("cancel", 0, cloids, waited_s, f"{reason}{not_sent}")
             not_sent = ""
             try:
-                met = await self._cancel_these(todo, listed if looks > 1 else {})
+                met = await self._cancel_these(todo, listed)
             except Closed:
                 raise
             except NotSent as exc:  # no nonce is free, say: one may be in the next round
@@ -665,7 +666,8 @@ class Trader:
         return lambda: self._drop(callback)
 
     def events(self, maxsize: int = 1000) -> Events:
-        """What happens from now on, in order: `OrderEvent`, `FillEvent`, `OutcomeEvent`, `Differs`, `Reconciled`.
+        """What happens from now on, in order: `OrderEvent`, `FillEvent`, `OutcomeEvent`, `Differs`, `Reconciled`,
+        `Contradicted`.
 
         For `async for`. Ends with the session. When more than `maxsize` wait, the oldest are dropped, which the log
         says.
@@ -1087,6 +1089,13 @@ class Trader:
                 self._call(self._order_callbacks, order)
             case FillEvent(fill=fill):
                 self._call(self._fill_callbacks, fill)
+            case Contradicted(order=order, oid=oid):
+                _log.error(
+                    "the venue lists oid %d as open, again and again, and by all that was heard it had ended: %r; "
+                    "cancel that oid, or call cancel_all()",
+                    oid,
+                    order,
+                )
             case _:
                 _log.info("%s", event)
         for reference in self._queues:
