@@ -184,7 +184,7 @@ class Truth:
                 assert order.state in gone, f"a phantom: {order}"
             oids = {told["order"]["oid"] for told in legs}
             filled = sum((Decimal(f["sz"]) for f in fills if f["oid"] in oids), Decimal(0))
-            assert order.filled == filled, (filled, order, order._fills, order.legs, legs)
+            assert order.filled == filled, (filled, order, order.legs, legs)
         assert len({id(order) for order in trader.orders}) == len(trader.orders)
 
     def _check_fills(self, trader: Trader) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -609,6 +610,92 @@ def test_an_adopted_order_without_a_cloid_gets_one_by_its_first_modify() -> None
     told.answer(flight, statuses(resting(12)))
     assert found is not None
     assert (found.oid, found.state) == (12, S.OPEN)
+
+
+def modified(told: Told, first: int, last: int, *, always_place: bool = False) -> None:
+    """The order of `rest`, modified by cloid again and again: the nonce is the new oid, and each leg fills a bit."""
+    for oid in range(first, last):
+        new = order(str(oid % 7 + 100))
+        flight = told.send(modifying(told.table, oid, CLOID, new, always_place=always_place))
+        told.table.on_order_updates([update(oid - 1, order(), "canceled", "9"), update(oid, new, "open", "10")])
+        told.answer(flight, statuses(resting(oid)))
+        told.table.on_fills([fill(oid, "1.0", oid, px=str(oid % 3 + 100))])
+        told.table.take_events()
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions, and steps of generators, it takes."""
+    count = 0
+
+    def on_event(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(on_event)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("always_place", [False, True])
+def test_the_two_thousandth_modify_of_an_order_is_no_more_work_than_the_fortieth(always_place: bool) -> None:
+    told = Told()
+    found = told.rest()
+    modified(told, 12, 52, always_place=always_place)
+    early = calls_of(lambda: modified(told, 52, 54, always_place=always_place))
+    modified(told, 54, 2012, always_place=always_place)
+    late = calls_of(lambda: modified(told, 2012, 2014, always_place=always_place))
+    assert late < 2 * early
+    assert len(found.recent) <= 16
+    assert len(found.placers) <= 64 + 1
+    assert facts(found.oid, found.filled, len(found.oids)) == (2013, 2002, 2003)
+    assert found.avg_px == sum(Decimal(oid % 3 + 100) for oid in range(12, 2014)) / 2002
+
+
+def test_news_of_a_leg_from_long_ago_count_and_do_not_make_the_order_live() -> None:
+    told = Told()
+    found = told.rest()
+    modified(told, 12, 200)
+    told.answer(told.send(canceling(told.table, 200, CLOID)), statuses("success"))
+    assert facts(found.state, found.filled) == (S.CANCELED, 188)
+    assert 20 not in found.recent
+    news: list[Callable[[], object]] = [
+        lambda: told.table.on_fills([fill(20, "2.0", 5000, cloid=CLOID.hex), fill(21, "2.0", 5001)]),
+        lambda: told.table.on_order_updates([update(22, order(), "open", "10")]),
+        lambda: told.table.on_order_updates([update(23, order(), "open", "7")]),
+        lambda: told.table.on_non_user_cancels([{"oid": 24}]),
+        lambda: told.table.on_history(told.table.mark(), [update(25, order(), "canceled", "6")]),
+    ]
+    for late in news:
+        late()
+        assert not found.may_be_live
+    assert found.filled == 188 + 2 + 2 + 2
+    told.table.on_history(told.table.mark(), [update(24, order(), "canceled")])
+    told.table.on_fills([fill(11, "10.0", 5002)])
+    assert facts(found.filled, found.legs[11].state) == (204, S.FILLED)
+    assert len(found.recent) <= 16
+
+
+def test_a_leg_that_a_lost_action_may_have_placed_is_not_settled_before_that_is_proven() -> None:
+    told = Told()
+    found = told.rest()
+    lost = told.send(modifying(told.table, 5000, 11, order("105")))
+    told.table.lost(5000, 1.0)
+    modified(told, 13, 60)
+    told.table.on_order_updates([update(12, order("105", "4"), "canceled")])
+    modified(told, 60, 100)
+    assert 12 in found.recent
+    assert 19 not in found.recent
+    told.table.on_order_updates([update(19, order("105"), "canceled", "9")])
+    assert lost.items[0].outcome is None, "that leg is another one's"
+    told.table.on_history(told.table.mark(), [update(12, order("105"), "canceled")])
+    assert isinstance(lost.items[0].outcome, Ack)
+    assert lost.items[0].outcome.oid == 12
+    modified(told, 100, 110)
+    assert 12 not in found.recent
 
 
 def test_two_modifies_on_their_way_are_told_apart_by_what_they_asked_for() -> None:

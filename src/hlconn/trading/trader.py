@@ -1274,7 +1274,7 @@ class Trader:
                 if flight.lost is not None and item.wanted is not None and flight.nonce not in self._burning:
                     self._send_noop(flight)  # its orders are canceled below, many with one nonce
                     self._work_to_do.set()
-            live = [oid for oid, leg in order.legs.items() if leg.state.live]
+            live = [oid for oid, leg in order.recent.items() if leg.state.live]
             subjects: list[int | Cloid] = [*live] if live or order.cloid is None else [order.cloid]
             cancels |= dict.fromkeys(subjects, order.coin)
         pairs: list[tuple[str, int | Cloid]] = []
