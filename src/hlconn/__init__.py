@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .session.link import LinkState
     from .trading.ledger import Difference
     from .trading.orders import (
+        ClockBehind,
         Contradicted,
         Differs,
         FillEvent,
@@ -83,6 +84,7 @@ __all__ = [
     "Builder",
     "CancelResult",
     "Client",
+    "ClockBehind",
     "Cloid",
     "Closed",
     "ConfigError",
@@ -149,6 +151,7 @@ __version__ = "0.1.0"
 _LATER = {
     "Client": ".client",
     "Difference": ".trading.ledger",
+    "ClockBehind": ".trading.orders",
     "Contradicted": ".trading.orders",
     "Differs": ".trading.orders",
     "FillEvent": ".trading.orders",

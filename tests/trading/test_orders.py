@@ -698,6 +698,23 @@ def test_a_leg_that_a_lost_action_may_have_placed_is_not_settled_before_that_is_
     assert 12 not in found.recent
 
 
+def test_the_leg_that_a_lost_cancel_by_cloid_ended_is_not_settled_before_that_is_proven(monkeypatch: Any) -> None:
+    monkeypatch.setattr("hlconn.trading.orders._RECENT_LEGS", 1)
+    told = Told()
+    found = told.rest()
+    told.answer(told.send(modifying(told.table, 2, 11, order("101"), always_place=True)), statuses(resting(12)))
+    cancel = told.send(canceling(told.table, 3, CLOID, expires_after=1000))
+    told.answer(told.send(modifying(told.table, 4, CLOID, order("102"), always_place=True)), statuses(resting(13)))
+    told.table.lost(3, 1.0)
+    told.table.on_status(told.table.mark(), 11, status(11, order(), "canceled"))
+    told.table.on_status(told.table.mark(), 12, status(12, order("101"), "filled"))
+    told.table.venue_time(2000, 100)
+    told.table.on_status(told.table.mark(), CLOID, status(13, order("102"), "open"))
+    assert isinstance(cancel.items[0].outcome, CancelResult), "one of the two that ended, whichever it was"
+    told.table.on_order_updates([update(13, order("102"), "open")])
+    assert list(found.recent) == [13]
+
+
 def test_two_modifies_on_their_way_are_told_apart_by_what_they_asked_for() -> None:
     third = order("102", "7")
     for lost in itertools.permutations([2, 3]):

@@ -29,6 +29,7 @@ from .ledger import Difference, Ledger
 
 __all__ = [
     "PROVES",
+    "ClockBehind",
     "Contradicted",
     "Differs",
     "Event",
@@ -469,7 +470,19 @@ class Contradicted:
     oid: int
 
 
-Event: TypeAlias = OrderEvent | FillEvent | OutcomeEvent | Differs | Reconciled | Contradicted
+@dataclass(frozen=True, slots=True)
+class ClockBehind:
+    """The venue refused as expired what had not expired by our clock: `TradingConfig.clock`, or this machine's.
+
+    at_least_ms: so much behind the venue's time the clock is for certain. probable_ms: by the time of the account's
+    last state, which the venue makes a moment before we read it; None before there was one.
+    """
+
+    at_least_ms: int
+    probable_ms: int | None
+
+
+Event: TypeAlias = OrderEvent | FillEvent | OutcomeEvent | Differs | Reconciled | Contradicted | ClockBehind
 
 
 # --- reading rows ---
@@ -925,8 +938,9 @@ class OrderTable:
             spot.unsure_until_ms = until_ms
         return self._check("spot", time_ms, told, {})
 
-    def reconciled(self, reason: str) -> None:
-        self._events.append(Reconciled(reason))
+    def note(self, event: Reconciled | ClockBehind) -> None:
+        """Tell of it, after what was told before."""
+        self._events.append(event)
 
     # --- what to ask ---
 
@@ -1419,15 +1433,16 @@ class OrderTable:
     def _settle(self, order: TrackedOrder) -> None:
         """Look at no more legs of this order than it takes, however often it was modified.
 
-        What ended, is asked about no more and can be claimed by nothing that is in doubt leaves `recent`, but for the
-        newest. News of one brings it back: `_look_at`.
+        What ended, is asked about no more and was neither placed nor ended by anything that has no outcome yet leaves
+        `recent`, but for the newest. News of one brings it back: `_look_at`.
         """
         recent = order.recent
         if len(recent) > 2 * _RECENT_LEGS:
-            first_mark = min((item.mark for item in order.items if item.wanted is not None), default=None)
+            placed_from = min((item.mark for item in order.items if item.wanted is not None), default=sys.maxsize)
+            ended_from = min((item.mark for item in order.items if item.kind is Kind.CANCEL), default=sys.maxsize)
             for oid in sorted(recent)[:-_RECENT_LEGS]:
                 leg = recent[oid]
-                claimable = leg.item is None and first_mark is not None and leg.born > first_mark
+                claimable = (leg.item is None and leg.born > placed_from) or leg.ended_mark > ended_from
                 if not (leg.state.live or leg in self._suspects or claimable):
                     del recent[oid]
                     order._old_filled += leg.filled
