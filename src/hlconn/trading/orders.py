@@ -1321,7 +1321,8 @@ class OrderTable:
         """Lost actions that are seen: a leg nobody else placed, with the price and size that were asked for.
 
         The venue may show another price or size than was sent. Then the leg is the item's when nothing else of ours
-        ever placed one here; or, once the history was asked for at `mark`, when it fits nothing else of ours.
+        ever placed one here; or, once the history was asked for at `mark`, when it fits nothing else of ours. Not so
+        for an adopted order: an earlier process can have placed legs too.
         """
         for item in list(order.items):
             if item.flight.lost is None or item.wanted is None:
@@ -1334,7 +1335,8 @@ class OrderTable:
                 for other in order.items
             ):
                 continue  # it may be the other's, and this one still to come: wait until neither can come
-            if not match and (order.placed == 1 or (mark is not None and _is_closed(item, mark))):
+            alone = order.placed == 1 or (mark is not None and _is_closed(item, mark))
+            if not match and alone and not order.adopted:  # an earlier process may have placed what is heard of late
                 match = [leg for leg in legs if not any(_fits(leg, other) for other in order.placers)]
             self._suspects.update((leg, None) for leg in legs if leg.sz is None)  # only a fill of it was seen
             if match:
