@@ -790,6 +790,24 @@ def test_a_leg_shown_with_another_size_is_the_only_ones_that_placed_here() -> No
 # --- proof of outcome ---
 
 
+@pytest.mark.parametrize("late", ["update", "history"])
+def test_a_leg_that_an_earlier_process_placed_is_not_taken_for_what_a_lost_modify_did(late: str) -> None:
+    told = Told()
+    told.table.on_open_orders(told.table.mark(), "", [row(11, order())])
+    lost = told.send(modifying(told.table, 5, 11, order("105", "3"), expires_after=1000))
+    told.table.lost(5, 1.0)
+    told.table.venue_time(2000, 100)
+    theirs = [update(12, order("99", "4"), "canceled"), update(11, order(), "canceled")]
+    if late == "update":
+        told.table.on_order_updates(theirs)
+        assert lost.items[0].outcome is None
+    told.table.on_history(told.table.mark(), theirs)
+    assert isinstance(lost.items[0].outcome, Rejected)
+    found = told.table.find(CLOID)
+    assert found is not None
+    assert facts(found.state, found.oids) == (S.CANCELED, (11, 12))
+
+
 def test_an_order_the_venue_does_not_know_is_not_dead_while_its_action_may_still_come() -> None:
     told = Told()
     flight = told.send(placing(1, order(), expires_after=10_000))
