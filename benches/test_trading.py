@@ -21,10 +21,12 @@ from typing import Any
 
 import pytest
 from client_venvs import BUILD, python_of
+from order_news import CLOID, Told, modifying, order, resting, statuses, update
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from hlconn import Signer
 from hlconn.sim.signing import l1_signer
+from hlconn.trading.orders import TrackedOrder
 
 ROUNDS = 5
 CLIENTS = Path(__file__).with_name("order_clients")
@@ -181,3 +183,25 @@ def test_ratios(figures: dict[str, Figures]) -> None:
         )
         print(f"{name:36} p50 {told.us(50):7.1f} us, p99 {told.us(99):7.1f} us, CPU {told.cpu_us:7.1f} us; {ratios}")
     assert ours.latencies_ns
+
+
+def modify_once(told: Told, oid: int) -> None:
+    """One modify as a live quote sees it: sent, two updates, the answer."""
+    new = order(str(100 + oid % 7))
+    flight = told.send(modifying(told.table, oid, CLOID, new))
+    told.table.on_order_updates([update(oid - 1, order(), "canceled"), update(oid, new, "open")])
+    told.answer(flight, statuses(resting(oid)))
+    told.table.take_events()
+
+
+@pytest.mark.parametrize("before", [100, 4000])
+@pytest.mark.benchmark(group="one more modify of an order, in the order table")
+def test_one_more_modify(benchmark: BenchmarkFixture, before: int) -> None:
+    told = Told()
+    quote: TrackedOrder = told.rest()
+    for oid in range(12, 12 + before):
+        modify_once(told, oid)
+    oids = iter(range(12 + before, 10**9))
+    benchmark.pedantic(lambda: modify_once(told, next(oids)), rounds=200, iterations=1)  # type: ignore[no-untyped-call]
+    assert (quote.may_be_live, quote.oid) == (True, next(oids) - 1)
+    assert len(quote.oids) > before

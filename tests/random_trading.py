@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from decimal import Decimal
 from random import Random
@@ -19,10 +20,12 @@ import orjson
 
 from hlconn import (
     Ack,
+    Book,
     CancelResult,
     Cloid,
     Done,
     Grouping,
+    HlconnError,
     Instruments,
     NotSent,
     Order,
@@ -62,12 +65,19 @@ class Truth:
         self.fills_told: list[int] = []
         self.outcomes_told: Counter[int] = Counter()
         self.did: dict[int, list[Any]] = {}
+        self.earlier: set[int] = set()  # nonces of an earlier process
+        self.started_ms = 0.0
+        self.moved: set[str] = set()  # cloids of orders that it changed after it had ended
         self.burned: set[int] = set()
         self._executes = venue.exchange.execute
         venue.exchange.execute = self._execute  # type: ignore[method-assign]
 
-    def start(self, trader: Trader) -> None:
+    def start(self, trader: Trader, earlier: set[int] | None = None) -> None:
+        """earlier: the nonces of the process before this one, whose actions may still come."""
         self.trader = trader
+        self.earlier = earlier or set()
+        self.started_ms = self.venue.now_ms()
+        self.fills_told.clear()
         trader.on_order(self._order_told)
         trader.on_fill(lambda fill: self.fills_told.append(fill.tid))
 
@@ -88,6 +98,9 @@ class Truth:
         if len(entries) < len(items):  # one refusal for all
             entries *= len(items)
         self.did[nonce] = entries
+        if nonce in self.earlier:  # nobody who is there now knows of it
+            self.moved |= {wire["c"] for wire in placed_by({"action": envelope.action}) if "c" in wire}
+            return body
         for item, entry in zip(items, entries, strict=False):
             if not isinstance(entry, dict) or "error" not in entry:
                 self._check(item.outcome is None, f"{item} takes effect and was declared {item.outcome}")
@@ -98,7 +111,7 @@ class Truth:
         return body
 
     def _order_told(self, order: TrackedOrder) -> None:
-        if order.cloid is not None and not order.may_be_live:
+        if order.cloid is not None and not order.may_be_live and order.cloid.hex not in self.moved:
             rests = [one for one in self.open_orders() if one["cloid"] == order.cloid.hex]
             self._check(not rests, f"{order} is told as ended and rests: {rests}")
 
@@ -117,20 +130,25 @@ class Truth:
             raise self.failures[0]
         assert self.trader is not None
         for one in self.open_orders():
+            if one["cloid"] in self.moved:
+                continue
             by_cloid = self.trader.order(Cloid(one["cloid"])) if one["cloid"] else None
             for order in (by_cloid, self.trader.order(one["oid"])):
                 assert order is None or order.may_be_live, f"{order} rests as {one}"
 
     # when all is quiet
 
-    def check_everything(self, sent: list[dict[str, Any]], tickets: list[Ticket]) -> None:
+    def check_everything(
+        self, sent: list[dict[str, Any]], tickets: list[Ticket], earlier: list[dict[str, Any]] | None = None
+    ) -> None:
+        """earlier: what the process before this one sent."""
         trader = self.trader
         assert trader is not None
         self.check_the_living()
         assert trader.unknown == ()
         assert trader._table.flights == ()
         assert trader._nonces.unanswered == 0
-        self._check_what_was_sent(sent)
+        self._check_what_was_sent([*(earlier or ()), *sent])
         self._check_orders(trader, {wire["c"] for payload in sent for wire in placed_by(payload) if "c" in wire})
         self._check_fills(trader)
         self._check_amounts(trader)
@@ -154,7 +172,9 @@ class Truth:
             if order is None:
                 # one that was refused is told once, and one of others that ended need not be heard of
                 # nor the number of a child that went with its parent, which no answer names
+                # nor the legs that an earlier process placed, or its actions that came late
                 mine = row["cloid"] in ours and not status.endswith("ejected") and not row["isTrigger"]
+                mine = mine and row["timestamp"] >= self.started_ms and row["cloid"] not in self.moved
                 assert status not in _LIVE, f"lost: {told}"
                 assert not mine, f"lost: {told}"
                 continue
@@ -178,13 +198,15 @@ class Truth:
                 for oid, told in truth.items()
                 if oid in order.oids or (order.cloid and told["order"]["cloid"] == order.cloid.hex)
             ]
+            if order.adopted and self.earlier:  # what ended before the process began need not be heard of
+                legs = [told for told in legs if told["order"]["oid"] in order.oids or told["status"] in _LIVE]
             assert order.may_be_live is any(told["status"] in _LIVE for told in legs), (order, legs)
             if not legs:
                 gone = (S.NEVER, S.REJECTED) if order.parent is None else (S.NEVER, S.REJECTED, S.CANCELED)
                 assert order.state in gone, f"a phantom: {order}"
             oids = {told["order"]["oid"] for told in legs}
             filled = sum((Decimal(f["sz"]) for f in fills if f["oid"] in oids), Decimal(0))
-            assert order.filled == filled, (filled, order, order._fills, order.legs, legs)
+            assert order.filled == filled, (filled, order, order.legs, legs)
         assert len({id(order) for order in trader.orders}) == len(trader.orders)
 
     def _check_fills(self, trader: Trader) -> None:
@@ -195,7 +217,7 @@ class Truth:
         theirs = [
             (f["tid"], f["coin"], f["oid"], f["time"], f["side"] == "B", Decimal(f["px"]), Decimal(f["sz"]),
              Decimal(f["fee"]), f["feeToken"], f["crossed"])
-            for f in self.venue.history.fills(self.address)
+            for f in self.venue.history.fills(self.address) if f["time"] > (trader._table._since_ms or 0)
         ]  # fmt: skip
         assert sorted(mine) == sorted(theirs)
         assert sorted(self.fills_told) == sorted(tid for tid, *_ in theirs), "each is told once"
@@ -266,6 +288,7 @@ class Strategy:
         self.trader, self.venue, self.instruments, self.rng = trader, venue, instruments, rng
         self.tickets: list[Ticket] = []
         self.pauses = False
+        self.calls: set[asyncio.Task[None]] = set()  # of methods that are awaited
         self._prepared: list[list[Prepared]] = []  # each is sent or discarded; an order comes with its cancel at times
         self._number = 0
         self._other = Signer(venue.agent(party, "elsewhere").key, "testnet")
@@ -283,6 +306,7 @@ class Strategy:
         kinds = {
             self._place: 6, self._place_many: 2, self._group: 1, self._modify: 6, self._modify_many: 1,
             self._cancel: 4, self._cancel_many: 1, self._burn: 1, self._two_steps: 1, self._leverage: 1,
+            self._market: 1, self._close: 1, self._schedule_cancel: 0.3,
         }  # fmt: skip
         with suppress(NotSent):
             rng.choices(list(kinds), list(kinds.values()))[0]()
@@ -396,6 +420,27 @@ class Strategy:
         act = action.update_leverage("BTC", self.rng.randint(5, 20), self.instruments)
         self._take(self.trader._launch(act, (Item(Kind.OTHER),), True, int(self.venue.now_ms()) + 6000))
 
+    def _await(self, call: Coroutine[Any, Any, object]) -> None:
+        async def awaited() -> None:
+            with suppress(HlconnError):
+                await call
+
+        task = asyncio.get_running_loop().create_task(awaited())
+        self.calls.add(task)
+        task.add_done_callback(self.calls.discard)
+
+    def _market(self) -> None:
+        order = self._order()
+        self._await(self.trader.market(order.coin, order.side, order.sz, self.rng.choice([0.001, 0.01])))
+
+    def _close(self) -> None:
+        if positions := list(self.trader.positions):
+            self._await(self.trader.close(self.rng.choice(positions), 0.01))
+
+    def _schedule_cancel(self) -> None:
+        time_ms = int(self.venue.now_ms()) + self.rng.randint(4_000, 20_000) if self.rng.random() < 0.8 else None
+        self._await(self.trader.schedule_cancel(time_ms))
+
     def drop_prepared(self) -> None:
         for prepared in itertools.chain(*self._prepared):
             self.trader.discard(prepared)
@@ -441,6 +486,17 @@ class Strategy:
             act = action.cancel([("BTC", rng.choice([o["oid"] for o in open_orders]))], self.instruments)
         signed = self._other.sign(act, self._others_nonce)
         self.venue.submit(orjson.loads(signed.payload), lambda answer: None)
+
+
+def books_of(venue: Venue) -> Callable[[str], Book]:
+    """`book_of` of a trader: the venue's book as it is now."""
+
+    def book_of(coin: str) -> Book:
+        book = Book(coin)
+        book.apply(orjson.dumps({"channel": "l2Book", "data": venue.info(type="l2Book", coin=coin)}))
+        return book
+
+    return book_of
 
 
 def _storms(rng: Random) -> list[dict[str, Any]]:
@@ -489,6 +545,7 @@ def venue_of(seed: int, rng: Random, **more: Any) -> Venue:
         modify_updates=rng.choice(["canceled first", "open first", "random"]),
         partial_fill_updates=rng.random() < 0.5,
         partial_gtc_answer=rng.choice(["resting", "filled"]),
+        cancel_volume_usd=0,
     )
     return Venue(
         seed, coins=COINS, traders=seed % 25 == 24, rules=rules, instant=rng.random() < 0.1,
@@ -509,14 +566,17 @@ async def become_quiet(venue: Venue, link: Link, strategy: Strategy, speed: floa
             await asyncio.sleep(0.5 / speed)
 
     venue.faults.clear()
-    strategy.pauses = True
+    background, venue._background = venue._background, None  # a stream may be acknowledged and silent: what it does not
+    strategy.pauses = True  # tell would be known with the next comparison
     strategy.drop_prepared()
     for ticket in strategy.tickets:
         if ticket.expires_after is None and not ticket.done:
             ticket.burn()
     await asyncio.sleep(10 / speed)  # late actions are carried out
     async with asyncio.timeout(300 / speed):
+        await asyncio.gather(*strategy.calls)
         await settled()
         await trader.reconcile()
         await asyncio.sleep(1 / speed)
         await settled()
+    venue._background = background

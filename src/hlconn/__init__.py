@@ -65,7 +65,17 @@ if TYPE_CHECKING:
     from .session.link import LinkState
     from .streams import Stream
     from .trading.ledger import Difference
-    from .trading.orders import Differs, FillEvent, OrderEvent, OrderState, OutcomeEvent, Reconciled, TrackedOrder
+    from .trading.orders import (
+        ClockBehind,
+        Contradicted,
+        Differs,
+        FillEvent,
+        OrderEvent,
+        OrderState,
+        OutcomeEvent,
+        Reconciled,
+        TrackedOrder,
+    )
     from .trading.trader import Prepared, Ticket, Trader
 
 __all__ = [
@@ -80,9 +90,11 @@ __all__ = [
     "CancelResult",
     "Candle",
     "Client",
+    "ClockBehind",
     "Cloid",
     "Closed",
     "ConfigError",
+    "Contradicted",
     "DecodeError",
     "Difference",
     "Differs",
@@ -151,6 +163,8 @@ _LATER = {
     "Candle": ".gaps",
     "Client": ".client",
     "Difference": ".trading.ledger",
+    "ClockBehind": ".trading.orders",
+    "Contradicted": ".trading.orders",
     "Differs": ".trading.orders",
     "FillEvent": ".trading.orders",
     "Gap": ".gaps",

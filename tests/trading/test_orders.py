@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -32,6 +33,7 @@ from order_news import (
 from hlconn import Cloid, ErrorCode, LinkDown, OutcomeUnknown, Rejected, Side, Tif
 from hlconn.trading.orders import (
     PROVES,
+    Contradicted,
     Evidence,
     FillEvent,
     Flight,
@@ -199,6 +201,61 @@ def test_children_are_found_inside_their_parents_row() -> None:
     assert (found.state, found.oid, found.trigger_px) == (S.OPEN, 12, Decimal("90.5"))
 
 
+def late_child(told: Told) -> tuple[TrackedOrder, TrackedOrder]:
+    """A parent and its child, whose action comes late: a modify that places in any case has used the child's cloid."""
+    parent = order()
+    child = order("90", cloid=OTHER_CLOID, side=Side.SELL, reduce_only=True)
+    flight = told.send(placing(1, parent, child))
+    first, second = (item.order for item in flight.items)
+    assert first is not None
+    assert second is not None
+    second.parent = first
+    new = order("110", "7", OTHER_CLOID, Side.SELL)
+    modify = told.send(modifying(told.table, 2, OTHER_CLOID, new, always_place=True))
+    told.answer(modify, statuses(resting(12, OTHER_CLOID)))
+    told.table.on_order_updates([update(12, new, "selfTradeCanceled")])
+    assert second.state is S.PENDING, "its own action is still to come"
+    told.answer(flight, statuses(resting(13), "waitingForFill"))
+    return first, second
+
+
+def test_a_child_that_waits_is_live_though_a_leg_that_a_modify_placed_before_has_ended() -> None:
+    told = Told()
+    _, waits = late_child(told)
+    assert (waits.state, waits in told.table.live) == (S.WAITING, True)
+    told.table.on_order_updates([update(14, order("90", cloid=OTHER_CLOID, side=Side.SELL), "open")])
+    assert (waits.state, waits.oid, waits.oids) == (S.OPEN, 14, (12, 14))
+    told.table.on_order_updates([update(14, order("90", cloid=OTHER_CLOID, side=Side.SELL), "canceled")])
+    assert waits.state is S.CANCELED
+
+
+def test_a_child_that_waits_beside_another_leg_goes_with_its_parent_once_a_list_after_that_has_it_not() -> None:
+    told = Told()
+    _, waits = late_child(told)
+    asked_before = told.table.mark()
+    told.table.on_order_updates([update(13, order(), "canceled")])
+    told.table.on_open_orders(asked_before, "", [])
+    assert waits in told.table.live, "the list is older than the end of its parent"
+    assert {Question(OTHER_CLOID), Question(None)} <= set(told.table.questions()), "the cloid finds one leg of it only"
+    told.table.on_open_orders(told.table.mark(), "", [])
+    assert waits.state is S.CANCELED
+    assert told.table.questions() == []
+
+
+def test_a_child_that_was_canceled_while_it_waited_beside_another_leg_is_found_in_the_history() -> None:
+    told = Told()
+    _, waits = late_child(told)
+    cancel = told.send(canceling(told.table, 3, OTHER_CLOID))
+    told.answer(cancel, statuses("success"))
+    new = order("110", "7", OTHER_CLOID, Side.SELL)
+    told.table.on_status(told.table.mark(), OTHER_CLOID, status(12, new, "selfTradeCanceled"))
+    assert (waits.state, Question(None) in told.table.questions()) == (S.WAITING, True)
+    child = order("90", cloid=OTHER_CLOID, side=Side.SELL)
+    told.table.on_history(told.table.mark(), [update(14, child, "canceled"), update(12, new, "selfTradeCanceled")])
+    assert (waits.state, waits.may_be_live) == (S.CANCELED, False)
+    assert told.table.questions() == []
+
+
 # --- fills ---
 
 
@@ -288,6 +345,28 @@ def test_a_list_older_than_the_news_of_an_order_says_nothing_about_it() -> None:
     assert told.table.questions() == []
     told.table.on_open_orders(told.table.mark(), "xyz", [])
     assert told.table.questions() == [], "another dex's list"
+
+
+def test_an_ended_order_that_two_lists_asked_for_after_its_end_have_as_open_is_told_of_once() -> None:
+    told = Told()
+    found = told.rest()
+    asked_before = told.table.mark()
+    told.table.on_order_updates([update(11, order(), "canceled")])
+    told.table.take_events()
+
+    def contradicted(mark: int, *rows: Any, dex: str = "") -> list[Contradicted]:
+        told.table.on_open_orders(mark, dex, rows)
+        return [event for event in told.table.take_events() if isinstance(event, Contradicted)]
+
+    for _ in range(2):
+        assert contradicted(asked_before, row(11, order())) == [], "it was open when that was asked"
+    assert contradicted(told.table.mark(), row(11, order())) == [], "a server can lag"
+    assert contradicted(told.table.mark()) == []
+    assert contradicted(told.table.mark(), row(11, order())) == [], "not twice in a row"
+    assert contradicted(told.table.mark(), dex="test") == []
+    assert contradicted(told.table.mark(), row(11, order())) == [Contradicted(found, 11)]
+    assert contradicted(told.table.mark(), row(11, order())) == [], "told once"
+    assert (found.state, told.table.live) == (S.CANCELED, ())
 
 
 def test_the_venues_own_cancel_is_told_and_its_reason_asked_for() -> None:
@@ -533,6 +612,109 @@ def test_an_adopted_order_without_a_cloid_gets_one_by_its_first_modify() -> None
     assert (found.oid, found.state) == (12, S.OPEN)
 
 
+def modified(told: Told, first: int, last: int, *, always_place: bool = False) -> None:
+    """The order of `rest`, modified by cloid again and again: the nonce is the new oid, and each leg fills a bit."""
+    for oid in range(first, last):
+        new = order(str(oid % 7 + 100))
+        flight = told.send(modifying(told.table, oid, CLOID, new, always_place=always_place))
+        told.table.on_order_updates([update(oid - 1, order(), "canceled", "9"), update(oid, new, "open", "10")])
+        told.answer(flight, statuses(resting(oid)))
+        told.table.on_fills([fill(oid, "1.0", oid, px=str(oid % 3 + 100))])
+        told.table.take_events()
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """How many functions, and steps of generators, it takes."""
+    count = 0
+
+    def on_event(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(on_event)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+@pytest.mark.parametrize("always_place", [False, True])
+def test_the_two_thousandth_modify_of_an_order_is_no_more_work_than_the_fortieth(always_place: bool) -> None:
+    told = Told()
+    found = told.rest()
+    modified(told, 12, 52, always_place=always_place)
+    early = calls_of(lambda: modified(told, 52, 54, always_place=always_place))
+    modified(told, 54, 2012, always_place=always_place)
+    late = calls_of(lambda: modified(told, 2012, 2014, always_place=always_place))
+    assert late < 2 * early
+    assert len(found.recent) <= 16
+    assert len(found.placers) <= 64 + 1
+    assert facts(found.oid, found.filled, len(found.oids)) == (2013, 2002, 2003)
+    assert found.avg_px == sum(Decimal(oid % 3 + 100) for oid in range(12, 2014)) / 2002
+
+
+def test_news_of_a_leg_from_long_ago_count_and_do_not_make_the_order_live() -> None:
+    told = Told()
+    found = told.rest()
+    modified(told, 12, 200)
+    told.answer(told.send(canceling(told.table, 200, CLOID)), statuses("success"))
+    assert facts(found.state, found.filled) == (S.CANCELED, 188)
+    assert 20 not in found.recent
+    news: list[Callable[[], object]] = [
+        lambda: told.table.on_fills([fill(20, "2.0", 5000, cloid=CLOID.hex), fill(21, "2.0", 5001)]),
+        lambda: told.table.on_order_updates([update(22, order(), "open", "10")]),
+        lambda: told.table.on_order_updates([update(23, order(), "open", "7")]),
+        lambda: told.table.on_non_user_cancels([{"oid": 24}]),
+        lambda: told.table.on_history(told.table.mark(), [update(25, order(), "canceled", "6")]),
+    ]
+    for late in news:
+        late()
+        assert not found.may_be_live
+    assert found.filled == 188 + 2 + 2 + 2
+    told.table.on_history(told.table.mark(), [update(24, order(), "canceled")])
+    told.table.on_fills([fill(11, "10.0", 5002)])
+    assert facts(found.filled, found.legs[11].state) == (204, S.FILLED)
+    assert len(found.recent) <= 16
+
+
+def test_a_leg_that_a_lost_action_may_have_placed_is_not_settled_before_that_is_proven() -> None:
+    told = Told()
+    found = told.rest()
+    lost = told.send(modifying(told.table, 5000, 11, order("105")))
+    told.table.lost(5000, 1.0)
+    modified(told, 13, 60)
+    told.table.on_order_updates([update(12, order("105", "4"), "canceled")])
+    modified(told, 60, 100)
+    assert 12 in found.recent
+    assert 19 not in found.recent
+    told.table.on_order_updates([update(19, order("105"), "canceled", "9")])
+    assert lost.items[0].outcome is None, "that leg is another one's"
+    told.table.on_history(told.table.mark(), [update(12, order("105"), "canceled")])
+    assert isinstance(lost.items[0].outcome, Ack)
+    assert lost.items[0].outcome.oid == 12
+    modified(told, 100, 110)
+    assert 12 not in found.recent
+
+
+def test_the_leg_that_a_lost_cancel_by_cloid_ended_is_not_settled_before_that_is_proven(monkeypatch: Any) -> None:
+    monkeypatch.setattr("hlconn.trading.orders._RECENT_LEGS", 1)
+    told = Told()
+    found = told.rest()
+    told.answer(told.send(modifying(told.table, 2, 11, order("101"), always_place=True)), statuses(resting(12)))
+    cancel = told.send(canceling(told.table, 3, CLOID, expires_after=1000))
+    told.answer(told.send(modifying(told.table, 4, CLOID, order("102"), always_place=True)), statuses(resting(13)))
+    told.table.lost(3, 1.0)
+    told.table.on_status(told.table.mark(), 11, status(11, order(), "canceled"))
+    told.table.on_status(told.table.mark(), 12, status(12, order("101"), "filled"))
+    told.table.venue_time(2000, 100)
+    told.table.on_status(told.table.mark(), CLOID, status(13, order("102"), "open"))
+    assert isinstance(cancel.items[0].outcome, CancelResult), "one of the two that ended, whichever it was"
+    told.table.on_order_updates([update(13, order("102"), "open")])
+    assert list(found.recent) == [13]
+
+
 def test_two_modifies_on_their_way_are_told_apart_by_what_they_asked_for() -> None:
     third = order("102", "7")
     for lost in itertools.permutations([2, 3]):
@@ -606,6 +788,24 @@ def test_a_leg_shown_with_another_size_is_the_only_ones_that_placed_here() -> No
 
 
 # --- proof of outcome ---
+
+
+@pytest.mark.parametrize("late", ["update", "history"])
+def test_a_leg_that_an_earlier_process_placed_is_not_taken_for_what_a_lost_modify_did(late: str) -> None:
+    told = Told()
+    told.table.on_open_orders(told.table.mark(), "", [row(11, order())])
+    lost = told.send(modifying(told.table, 5, 11, order("105", "3"), expires_after=1000))
+    told.table.lost(5, 1.0)
+    told.table.venue_time(2000, 100)
+    theirs = [update(12, order("99", "4"), "canceled"), update(11, order(), "canceled")]
+    if late == "update":
+        told.table.on_order_updates(theirs)
+        assert lost.items[0].outcome is None
+    told.table.on_history(told.table.mark(), theirs)
+    assert isinstance(lost.items[0].outcome, Rejected)
+    found = told.table.find(CLOID)
+    assert found is not None
+    assert facts(found.state, found.oids) == (S.CANCELED, (11, 12))
 
 
 def test_an_order_the_venue_does_not_know_is_not_dead_while_its_action_may_still_come() -> None:

@@ -19,7 +19,7 @@ from random_trading import Strategy, Truth, become_quiet, let_loose, venue_of
 import hlconn
 from hlconn import SessionConfig
 from hlconn.config import TradingConfig
-from hlconn.trading.orders import Differs
+from hlconn.trading.orders import Contradicted, Differs
 from hlconn.trading.trader import Trader
 
 RUNS = 100 if os.environ.get("HLCONN_HYPOTHESIS") == "long" else 4
@@ -66,8 +66,9 @@ async def live_through(seed: int, folder: Path) -> None:
             truth.start(trader)
             sent = record(trader)
 
-            async def listen() -> list[Differs]:
-                return [event async for event in trader.events(maxsize=100_000) if isinstance(event, Differs)]
+            async def listen() -> list[Contradicted | Differs]:
+                events = trader.events(maxsize=100_000)
+                return [event async for event in events if isinstance(event, Contradicted | Differs)]
 
             listening = asyncio.create_task(listen())
             strategy = Strategy(trader, venue, party, hl.instruments, rng)

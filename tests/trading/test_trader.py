@@ -40,8 +40,8 @@ from hlconn import (
     action,
 )
 from hlconn.config import TradingConfig
-from hlconn.trading.orders import OrderState, OutcomeEvent, Reconciled
-from hlconn.trading.trader import Trader
+from hlconn.trading.orders import ClockBehind, Contradicted, OrderState, OutcomeEvent, Reconciled
+from hlconn.trading.trader import Ticket, Trader
 from hlconn.types import Ack, CancelResult, Done, Fill
 
 S = OrderState
@@ -621,6 +621,48 @@ def test_a_noop_is_repeated_until_it_is_answered(tmp_path: Path) -> None:
     run(work())
 
 
+def test_a_refusal_as_expired_before_our_clock_says_so_names_how_far_it_is_behind(tmp_path: Path, caplog: Any) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config(expires_after_s=15.0)) as desk:
+            desk.wire.venue_ms += 20_000  # ours stays
+            await desk.trader.reconcile()
+            events = desk.trader.events()
+            await desk.wire.step(1)
+            tickets = []
+            for _ in range(2):
+                tickets.append(desk.trader.submit(order(cloid=None)))
+                await desk.wire.step(0.1)
+                desk.answer(refused("Action already expired"))
+            assert [(await error_of(ticket)).code for ticket in tickets] == [ErrorCode.EXPIRED] * 2
+            told = [event for event in events._events if isinstance(event, ClockBehind)]
+            assert told == [ClockBehind(14_900, 20_000)], "once in a while"
+            assert "behind by 14900 ms or more (probably by 20000 ms): set this machine's clock" in caplog.text
+            await desk.wire.step(10)
+            desk.trader.submit(order(cloid=None))
+            desk.answer(refused("Action already expired"))
+            assert [type(event) for event in events._events].count(ClockBehind) == 2
+
+    run(work())
+
+
+def test_a_late_action_that_the_venue_refuses_as_expired_is_no_fault_of_the_clock(tmp_path: Path, caplog: Any) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config(expires_after_s=3.0)) as desk:
+            ticket = desk.trader.submit(order())
+            await desk.wire.step(3.0)
+            desk.answer(refused("Action already expired"))
+            assert (await error_of(ticket)).code is ErrorCode.EXPIRED
+            assert "clock" not in caplog.text
+
+    run(work())
+
+
+async def error_of(ticket: Ticket) -> Rejected:
+    with pytest.raises(Rejected) as caught:
+        await ticket
+    return caught.value
+
+
 def test_too_many_pending_posts_is_a_refusal(tmp_path: Path) -> None:
     async def work() -> None:
         async with Desk(tmp_path) as desk:
@@ -937,6 +979,33 @@ def test_cancel_all_cancels_what_is_open_and_looks_until_nothing_is_left(tmp_pat
             assert [each.canceled for each in results if isinstance(each, CancelResult)] == [True] * 3
             assert desk.trader.orders == ()
             assert [each["type"] for each in desk.wire.asked].count("frontendOpenOrders") >= 2
+
+    run(work())
+
+
+def test_cancel_all_cancels_at_its_first_look_what_is_listed_though_it_had_ended(tmp_path: Path, caplog: Any) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            ticket = desk.trader.submit(order())
+            desk.answer(statuses(resting(11)))
+            desk.tell("orderUpdates", [update(11, order(), "canceled")])
+            assert (ticket.done, desk.trader.orders) == (True, ())
+            listed = [row(11, order())]
+            desk.wire.info["frontendOpenOrders"] = lambda _: listed
+            canceling = asyncio.create_task(desk.trader.cancel_all())
+            await settle()
+            assert [each["type"] for each in desk.wire.asked].count("frontendOpenOrders") == 1
+            assert desk.wire.last["action"]["cancels"] == [{"a": 0, "o": 11}]
+            desk.answer(statuses("success"))
+            events = desk.trader.events()
+            await desk.wire.step(0.3)
+            assert [record for record in caplog.records if "lists oid 11 as open" in record.message]
+            assert await anext(events) == Contradicted(desk.trader.ended_orders[0], 11)
+            listed.clear()
+            await desk.wire.step(5)
+            desk.answer(statuses({"error": "Order was never placed, already canceled, or filled."}))
+            await desk.wire.step(5)
+            await canceling
 
     run(work())
 

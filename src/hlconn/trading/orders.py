@@ -13,6 +13,7 @@ something about an action only when it is larger than the action's `closed_mark`
 from __future__ import annotations
 
 import itertools
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from .ledger import Difference, Ledger
 
 __all__ = [
     "PROVES",
+    "ClockBehind",
+    "Contradicted",
     "Differs",
     "Event",
     "Evidence",
@@ -49,6 +52,8 @@ _ZERO = Decimal(0)
 _ASKED_ALONE = 20  # of more orders than that the history is asked for first
 _KEPT_FILLS = 100_000
 _KEPT_ORDERS = 10_000  # of those that ended
+_RECENT_LEGS = 8  # of an order, that are looked at whatever is heard
+_RECENT_PLACERS = 32  # of an order, of those that have their outcome
 
 
 class OrderState(IntEnum):
@@ -145,13 +150,20 @@ class _Leg:
     px: Decimal | None = None
     sz: Decimal | None = None
     state: OrderState = OrderState.PENDING
+    fill_sz: Decimal = _ZERO  # of the fills seen
+    fill_ntl: Decimal = _ZERO  # of these, size * price
     told_filled: Decimal = _ZERO  # the most that the venue said without its fills
     told_left: Decimal | None = None  # the least that the venue said is left
     avg_px: Decimal | None = None  # as told in an answer
     reason: ErrorCode = ErrorCode.NONE
     message: str = ""
     alive_mark: int = 0  # of the last news that it is open
-    item: Item | None = None  # that placed it, where that is known
+    ended_mark: int = 0  # when its end was heard of
+    item: Item | None = None  # that placed it, where that is known; see `_FORGOTTEN`
+
+    @property
+    def filled(self) -> Decimal:
+        return max(self.fill_sz, self.told_filled)
 
 
 class TrackedOrder:
@@ -163,22 +175,32 @@ class TrackedOrder:
     """
 
     __slots__ = (
-        "_fills",
+        "_fill_ntl",
+        "_fill_sz",
         "_floor",
         "_more_cloids",
+        "_old_filled",
+        "_old_state",
         "_told",
         "adopted",
+        "always_placed",
         "cloid",
         "closed_mark",
         "coin",
+        "ended_mark",
         "items",
         "legs",
         "message",
+        "modified",
         "parent",
+        "placed",
         "placers",
         "reason",
+        "recent",
         "side",
         "trigger_px",
+        "waits",
+        "waits_mark",
         "wanted",
     )
 
@@ -187,25 +209,38 @@ class TrackedOrder:
         self.adopted = wanted is None
         self.trigger_px: Decimal | None = None
         self.reason, self.message = ErrorCode.NONE, ""
-        self.legs: dict[int, _Leg] = {}  # by oid
+        self.legs: dict[int, _Leg] = {}  # by oid, all of them
+        self.recent: dict[int, _Leg] = {}  # of these, whatever is not settled, and the newest: see `_settle`
         self.items: list[Item] = []  # of actions about it that have no outcome yet
-        self.placers: list[Item] = []  # every one that was ever to place a leg
+        self.placers: list[Item] = []  # that were to place a leg: those, and the newest that have an outcome
+        self.placed = 0  # how many there ever were
+        self.always_placed = False  # one of them was a modify that places in any case
+        self.modified = False  # a modify of ours placed one of the legs
         self.parent: TrackedOrder | None = None
+        self.waits: Item | None = None  # accepted, waits for its parent or its trigger, and its leg was not seen yet
+        self.waits_mark = 0  # when that was heard
+        self.ended_mark = 0  # when it was last found to have ended
         self.closed_mark: int | None = None  # of an unseen one: since then it is past its expiry, whoever sent it
         self._floor = OrderState.PENDING  # what is proven while no leg is known
-        self._fills: dict[int, tuple[Decimal, Decimal]] = {}  # by oid: size and size * price
+        self._fill_sz = self._fill_ntl = _ZERO  # over all legs
+        self._old_filled, self._old_state = (
+            _ZERO,
+            OrderState.PENDING,
+        )  # of the legs that are not recent: sum and largest
         self._more_cloids: tuple[Cloid, ...] = ()  # by which it is known too
         self._told: object = None
 
     @property
     def state(self) -> OrderState:
         """See `OrderState`. While a modify has no outcome, the end of the old leg is not the end of the order."""
-        live = [leg.state for leg in self.legs.values() if leg.state.live]
+        live = [leg.state for leg in self.recent.values() if leg.state.live]
         if live:
             return max(live)
+        if self.waits is not None:
+            return OrderState.WAITING
         if any(item.kind in (Kind.PLACE, Kind.MODIFY) for item in self.items):
             return OrderState.PENDING
-        return max((leg.state for leg in self.legs.values()), default=self._floor)
+        return max(max((leg.state for leg in self.recent.values()), default=self._floor), self._old_state)
 
     @property
     def may_be_live(self) -> bool:
@@ -240,7 +275,7 @@ class TrackedOrder:
     @property
     def filled(self) -> Decimal:
         """Base units, over all legs: of the fills seen, or what the venue told where that is more."""
-        return sum((self._filled_of(leg) for leg in self.legs.values()), _ZERO)
+        return sum((leg.filled for leg in self.recent.values()), self._old_filled)
 
     @property
     def remaining(self) -> Decimal | None:
@@ -253,25 +288,49 @@ class TrackedOrder:
         leg = self._leg
         if leg is None or leg.sz is None:
             return self.sz
-        left = max(leg.sz - self._filled_of(leg), _ZERO)
+        left = max(leg.sz - leg.filled, _ZERO)
         return left if leg.told_left is None else min(left, leg.told_left)
 
     @property
     def avg_px(self) -> Decimal | None:
         """Over the fills seen; of the answer while there are none."""
-        sz = sum((sz for sz, _ in self._fills.values()), _ZERO)
-        if sz:
-            return sum((ntl for _, ntl in self._fills.values()), _ZERO) / sz
+        if self._fill_sz:
+            return self._fill_ntl / self._fill_sz
         leg = self._leg
         return leg.avg_px if leg is not None else None
 
     @property
     def _leg(self) -> _Leg | None:
-        legs = [leg for leg in self.legs.values() if leg.state.live] or list(self.legs.values())
+        legs = [leg for leg in self.recent.values() if leg.state.live] or list(self.recent.values())
         return max(legs, key=lambda leg: leg.oid, default=None)
 
-    def _filled_of(self, leg: _Leg) -> Decimal:
-        return max(self._fills.get(leg.oid, (_ZERO, _ZERO))[0], leg.told_filled)
+    def _add_fill(self, leg: _Leg, sz: Decimal, ntl: Decimal) -> None:
+        leg.fill_sz += sz
+        leg.fill_ntl += ntl
+        self._fill_sz += sz
+        self._fill_ntl += ntl
+
+    def _add_leg(self, leg: _Leg) -> None:
+        """A leg of its own, or one that was taken for another order's."""
+        leg.order = self
+        self.legs[leg.oid] = self.recent[leg.oid] = leg
+        self._fill_sz += leg.fill_sz
+        self._fill_ntl += leg.fill_ntl
+
+    def _remove_leg(self, leg: _Leg) -> None:
+        del self.legs[leg.oid], self.recent[leg.oid]
+        self._fill_sz -= leg.fill_sz
+        self._fill_ntl -= leg.fill_ntl
+
+    def _placed_by(self, leg: _Leg, item: Item) -> None:
+        leg.item = item
+        self.modified = self.modified or item.kind is Kind.MODIFY
+
+    def _look_at(self, leg: _Leg) -> None:
+        """There is news of this leg: if it was settled, it is looked at again."""
+        if leg.oid not in self.recent:
+            self.recent[leg.oid] = leg
+            self._old_filled -= leg.filled
 
     def _summary(self) -> object:
         leg = self._leg
@@ -311,6 +370,10 @@ class Item:
         if self.order is not None and self.order.cloid is not None:
             return self.order.cloid
         return self.target if isinstance(self.target, Cloid) else None
+
+
+#: In place of the item that placed a leg, once the leg is settled: an item keeps all of its action alive.
+_FORGOTTEN = Item(Kind.OTHER)
 
 
 @dataclass(slots=True, eq=False)
@@ -396,7 +459,30 @@ class Reconciled:
     reason: str
 
 
-Event: TypeAlias = OrderEvent | FillEvent | OutcomeEvent | Differs | Reconciled
+@dataclass(frozen=True, slots=True)
+class Contradicted:
+    """By all that was heard this order had ended, and two lists of open orders asked for after that have its `oid`.
+
+    Its state is kept: nothing that was proven is taken back. `cancel` and `cancel_all` cancel it all the same.
+    """
+
+    order: TrackedOrder
+    oid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ClockBehind:
+    """The venue refused as expired what had not expired by our clock: `TradingConfig.clock`, or this machine's.
+
+    at_least_ms: so much behind the venue's time the clock is for certain. probable_ms: by the time of the account's
+    last state, which the venue makes a moment before we read it; None before there was one.
+    """
+
+    at_least_ms: int
+    probable_ms: int | None
+
+
+Event: TypeAlias = OrderEvent | FillEvent | OutcomeEvent | Differs | Reconciled | Contradicted | ClockBehind
 
 
 # --- reading rows ---
@@ -536,6 +622,7 @@ class OrderTable:
         self._suspects: dict[_Leg | TrackedOrder, None] = {}  # whose state is to be asked for
         self._not_in_history: set[_Leg | TrackedOrder] = set()  # suspects that the last one did not settle
         self._vanished: set[_Leg] = set()  # that were open, and that a status query does not know
+        self._risen: dict[_Leg, int] = {}  # that ended: how many lists asked for after that have them as open, in a row
         self.dexs: dict[str, None] = {}  # of orders and fills that were heard of
         self.to_compare = ""  # why positions and balances are to be asked for soon; who reads it empties it
         self._foreign: dict[TrackedOrder, int] = {}  # of earlier processes: when, in venue time, none can come any more
@@ -601,7 +688,7 @@ class OrderTable:
         if order is None:
             order = TrackedOrder(coin, None, subject if isinstance(subject, Cloid) else None)
             if not isinstance(subject, Cloid):
-                order.legs[subject] = _Leg(subject, order, self.mark())
+                order._add_leg(_Leg(subject, order, self.mark()))
         return order
 
     @property
@@ -631,6 +718,8 @@ class OrderTable:
             order.items.append(item)
             if item.wanted is not None:
                 order.placers.append(item)
+                order.placed += 1
+                order.always_placed = order.always_placed or item.always_place
             if item.kind is Kind.PLACE and order.cloid is not None:  # the usual case: nothing else is known of it yet
                 self._by_cloid[order.cloid] = order
                 self._live[order] = None
@@ -645,7 +734,7 @@ class OrderTable:
                 # two modifies of one unknown oid were made at once, and each was given a cloid
                 self._by_cloid.setdefault(item.wanted.cloid, order)
                 order._more_cloids += (item.wanted.cloid,)
-            for oid, leg in order.legs.items():
+            for oid, leg in order.recent.items():
                 self._by_oid.setdefault(oid, leg)
             self._live_or_ended(order)
             order._told = order._summary()  # who sends it knows
@@ -760,17 +849,19 @@ class OrderTable:
         An order that was open before and is not among them ended, and how is to be asked for.
         """
         read = [_Row.read(row) for row in rows]
-        listed = set()
+        listed = {}
         for row in itertools.chain(read, *(each.children for each in read)):
-            listed.add(row.oid)
-            self._see(row, Evidence.LISTED, "open", mark)
+            listed[row.oid] = self._see(row, Evidence.LISTED, "open", mark)
+        self._count_the_risen(dex, mark, listed)
         for order in self._live:
             if self._dex_of(order.coin) != dex:
                 continue
-            for leg in order.legs.values():
+            for leg in order.recent.values():
                 if leg.state.live and leg.oid not in listed and leg.alive_mark < mark:
                     self._suspects[leg] = None
-            if not order.legs and not order.items:  # a child that waits: has its parent ended?
+            if _waits_unnamed(order) and order.waits_mark < mark and _parent_ended_before(order, mark):
+                self._parent_ended(order)
+            elif order.waits is not None or (not order.legs and not order.items):  # has its parent ended?
                 self._suspects[order] = None
         self._settle_events()
 
@@ -789,10 +880,11 @@ class OrderTable:
         elif reply["status"] != "unknownOid":
             raise ValueError(f"no order status: {reply['status']!r}")
         if order is not None:
-            self._suspects.pop(order, None)
+            if not _waits_unnamed(order):  # else the history has to tell of its other legs too
+                self._suspects.pop(order, None)
             self._conclude(order, mark, subject, told)
             if not found:  # the history may know what became of it
-                open_legs = (leg for leg in order.legs.values() if leg.state is OrderState.OPEN)
+                open_legs = (leg for leg in order.recent.values() if leg.state is OrderState.OPEN)
                 self._vanished.update(leg for leg in open_legs if leg in self._suspects)
         self._settle_events()
 
@@ -805,6 +897,8 @@ class OrderTable:
                 if not leg.state.live and _status_evidence(status) is not Evidence.STATUS_OPEN:
                     self._suspects.pop(leg, None)
         self._vanished.clear()
+        for order in [each for each in self._suspects if isinstance(each, TrackedOrder) and _waits_unnamed(each)]:
+            del self._suspects[order]  # until the open orders are asked for again
         self._not_in_history = set(self._suspects)
         for order in list(self._touched):
             self._claim(order, mark)
@@ -844,8 +938,9 @@ class OrderTable:
             spot.unsure_until_ms = until_ms
         return self._check("spot", time_ms, told, {})
 
-    def reconciled(self, reason: str) -> None:
-        self._events.append(Reconciled(reason))
+    def note(self, event: Reconciled | ClockBehind) -> None:
+        """Tell of it, after what was told before."""
+        self._events.append(event)
 
     # --- what to ask ---
 
@@ -870,6 +965,8 @@ class OrderTable:
             asked[None] = None
         for suspect in suspects:
             asked[suspect.oid if isinstance(suspect, _Leg) else suspect.cloid] = None
+            if isinstance(suspect, TrackedOrder) and _waits_unnamed(suspect):
+                asked[None] = None
         return [Question(subject) for subject in asked]
 
     @property
@@ -898,13 +995,25 @@ class OrderTable:
                 leg.told_filled = max(leg.told_filled, row.orig_sz - row.sz)
         self._prove(leg, evidence, classify_status(words), words)
         self._count_all(leg)
+        self._waits_no_more(leg.order)
         return leg
+
+    def _count_the_risen(self, dex: str, mark: int, listed: Mapping[int, _Leg]) -> None:
+        """Legs that ended and are listed by a query made after that was heard. Once can be a server that lags."""
+        for leg in [leg for leg in self._risen if self._dex_of(leg.order.coin) == dex and leg.oid not in listed]:
+            del self._risen[leg]
+        for leg in listed.values():
+            if not leg.state.live and leg.ended_mark < mark:
+                self._risen[leg] = times = self._risen.get(leg, 0) + 1
+                if times == 2:
+                    self._events.append(Contradicted(leg.order, leg.oid))
 
     def _leg_of(self, oid: int, cloid: Cloid | None, coin: str, side: Side | None) -> _Leg:
         """The leg with this oid; made, and its order adopted, when there is none yet."""
         leg = self._by_oid.get(oid)
         order = self._by_cloid.get(cloid) if cloid is not None else None
         if leg is not None:
+            leg.order._look_at(leg)
             if order is not None and order is not leg.order:  # a fill came first, and did not name the cloid
                 self._move(leg, order)
             elif cloid is not None and leg.order.cloid is None:
@@ -930,22 +1039,26 @@ class OrderTable:
                 self.to_compare = "an order or a fill on another dex"
 
     def _new_leg(self, order: TrackedOrder, oid: int) -> _Leg:
-        leg = self._by_oid[oid] = order.legs[oid] = _Leg(oid, order, self.mark())
+        leg = self._by_oid[oid] = _Leg(oid, order, self.mark())
+        order._add_leg(leg)
         self._suspects.pop(order, None)
         self._foreign.pop(order, None)
         if oid in self._sums:
-            order._fills[oid] = self._sums.pop(oid)
+            order._add_fill(leg, *self._sums.pop(oid))
         return leg
 
     def _move(self, leg: _Leg, order: TrackedOrder) -> None:
         """What looked like an order placed elsewhere is a leg of one of ours."""
         old = leg.order
-        del old.legs[leg.oid]
+        old._look_at(leg)
+        old._remove_leg(leg)
         if not old.legs and old.cloid in (None, order.cloid):  # what was asked of the one is asked of the other
             for item in old.items:
                 item.order = order
             order.items += old.items
             order.placers += old.placers
+            order.placed += old.placed
+            order.always_placed = order.always_placed or old.always_placed
             old.items, old.placers = [], []
         if not old.legs and not old.items:
             self._live.pop(old, None)
@@ -954,15 +1067,17 @@ class OrderTable:
             self._suspects.pop(old, None)
         else:
             self._touched[old] = None
-        order.legs[leg.oid] = leg
-        leg.order = order
-        if leg.oid in old._fills:
-            order._fills[leg.oid] = old._fills.pop(leg.oid)
+        order._add_leg(leg)
+        if leg.item is not None:
+            order._placed_by(leg, leg.item)
 
     def _prove(self, leg: _Leg, evidence: Evidence, reason: ErrorCode = ErrorCode.NONE, message: str = "") -> None:
         state = PROVES[evidence]
+        leg.order._look_at(leg)
         self._touched[leg.order] = None
         if state > leg.state:
+            if leg.state.live and not state.live:
+                leg.ended_mark = self.mark()
             leg.state = state
         if state == leg.state and message:  # the last words that fit what is proven
             leg.reason, leg.message = reason, message
@@ -974,15 +1089,33 @@ class OrderTable:
             order.reason, order.message = reason, message
         self._touched[order] = None
 
+    def _waits_no_more(self, order: TrackedOrder) -> None:
+        """A child of its parent waits until its leg is seen: a modify that overtook it can have placed one before."""
+        item = order.waits
+        if item is None:
+            return
+        for leg in order.recent.values():
+            if leg.item is None and (_fits(leg, item) or order.placed == 1):
+                leg.item, order.waits = item, None
+                self._suspects.pop(order, None)
+                return
+
+    def _parent_ended(self, order: TrackedOrder) -> None:
+        order.waits = None
+        self._suspects.pop(order, None)
+        self._no_leg(order, Evidence.PARENT_ENDED, ErrorCode.CANCELED, "went with its parent")
+
     def _count(self, fill: Fill) -> None:
         """A fill that was not counted yet."""
         leg = self._by_oid.get(fill.oid)
         if leg is None and fill.cloid is not None and fill.cloid in self._by_cloid:
             leg = self._leg_of(fill.oid, fill.cloid, fill.coin, fill.side)
-        sums = self._sums if leg is None else leg.order._fills
-        sz, ntl = sums.get(fill.oid, (_ZERO, _ZERO))
-        sums[fill.oid] = sz + fill.sz, ntl + fill.sz * fill.px
-        if leg is not None:
+        if leg is None:
+            sz, ntl = self._sums.get(fill.oid, (_ZERO, _ZERO))
+            self._sums[fill.oid] = sz + fill.sz, ntl + fill.sz * fill.px
+        else:
+            leg.order._look_at(leg)
+            leg.order._add_fill(leg, fill.sz, fill.sz * fill.px)
             self._count_all(leg)
         tokens = self._tokens_of(fill.coin)
         if tokens is None:
@@ -999,9 +1132,8 @@ class OrderTable:
             spot.add(fill.time, fill.fee_token, -fill.fee)
 
     def _count_all(self, leg: _Leg) -> None:
-        sz = leg.order._fills.get(leg.oid, (_ZERO, _ZERO))[0]
-        if sz:
-            whole = leg.sz is not None and sz >= leg.sz
+        if leg.fill_sz:
+            whole = leg.sz is not None and leg.fill_sz >= leg.sz
             self._prove(leg, Evidence.FILLS_OF_ALL if whole else Evidence.FILL)
 
     def _check(self, of: str, time_ms: int, told: dict[str, Decimal], entry_px: dict[str, Decimal]) -> bool:
@@ -1018,7 +1150,9 @@ class OrderTable:
         if isinstance(told, Resting | Filled) and order is not None and item.wanted is not None:
             self._placed(item, order, item.wanted, told)
         elif isinstance(told, Waiting) and order is not None:
+            order.waits, order.waits_mark = item, self.mark()
             self._no_leg(order, Evidence.ANSWER_WAITING, ErrorCode.NONE, "")
+            self._waits_no_more(order)
             self._resolve(item, Ack(item.coin, order.cloid, None, waiting=told.reason))
         elif item.kind is Kind.CANCEL:
             for leg in self._targets(item):
@@ -1026,7 +1160,7 @@ class OrderTable:
                     self._prove(leg, Evidence.CANCEL_ACCEPTED, ErrorCode.CANCELED, "canceled")
                 elif leg.state.live:
                     self._suspects[leg] = None
-            if order is not None and not order.legs:  # it was there, and we never saw it
+            if order is not None and (not order.legs or order.waits is not None):  # it was there, and we never saw it
                 self._suspects[order] = None
             self._resolve(item, _cancel_result(item, True))
         else:
@@ -1035,7 +1169,7 @@ class OrderTable:
 
     def _placed(self, item: Item, order: TrackedOrder, wanted: Order, told: Resting | Filled) -> None:
         leg = self._leg_of(told.oid, order.cloid, order.coin, wanted.side)
-        leg.item = item
+        leg.order._placed_by(leg, item)
         if leg.sz is None:
             leg.px, leg.sz = _number(wanted.px), _number(wanted.sz)
         filled = _ZERO
@@ -1145,7 +1279,7 @@ class OrderTable:
                 and not parent.state.live
                 and parent.state is not OrderState.FILLED
             ):
-                self._no_leg(order, Evidence.PARENT_ENDED, ErrorCode.CANCELED, "went with its parent")
+                self._parent_ended(order)
             elif (
                 order.adopted and leg is not None and leg.state is OrderState.PENDING
             ):  # only its number was ever given
@@ -1180,14 +1314,15 @@ class OrderTable:
                 isinstance(other.outcome, Rejected) and _fits(leg, other) for other in order.placers
             )
 
-        legs = [leg for leg in order.legs.values() if leg.item is None and leg.born > item.mark]
+        legs = [leg for leg in order.recent.values() if leg.item is None and leg.born > item.mark]
         return sorted((leg for leg in legs if not is_of_a_refused_one(leg)), key=lambda leg: leg.oid)
 
     def _claim(self, order: TrackedOrder, mark: int | None = None) -> None:
         """Lost actions that are seen: a leg nobody else placed, with the price and size that were asked for.
 
         The venue may show another price or size than was sent. Then the leg is the item's when nothing else of ours
-        ever placed one here; or, once the history was asked for at `mark`, when it fits nothing else of ours.
+        ever placed one here; or, once the history was asked for at `mark`, when it fits nothing else of ours. Not so
+        for an adopted order: an earlier process can have placed legs too.
         """
         for item in list(order.items):
             if item.flight.lost is None or item.wanted is None:
@@ -1200,20 +1335,17 @@ class OrderTable:
                 for other in order.items
             ):
                 continue  # it may be the other's, and this one still to come: wait until neither can come
-            if not match and (len(order.placers) == 1 or (mark is not None and _is_closed(item, mark))):
+            alone = order.placed == 1 or (mark is not None and _is_closed(item, mark))
+            if not match and alone and not order.adopted:  # an earlier process may have placed what is heard of late
                 match = [leg for leg in legs if not any(_fits(leg, other) for other in order.placers)]
             self._suspects.update((leg, None) for leg in legs if leg.sz is None)  # only a fill of it was seen
             if match:
                 self._claim_one(order, item, item.wanted, match[0])
-            elif (
-                item.kind is Kind.PLACE
-                and any(leg.item is not None and leg.item.kind is Kind.MODIFY for leg in order.legs.values())
-                and not any(other.always_place for other in order.placers)
-            ):
+            elif item.kind is Kind.PLACE and order.modified and not order.always_placed:
                 self._close(item.flight, ErrorCode.NONE, "what replaced its order was seen")
 
     def _claim_one(self, order: TrackedOrder, item: Item, wanted: Order, leg: _Leg) -> None:
-        leg.item = item
+        order._placed_by(leg, item)
         if leg.sz is None:
             leg.px, leg.sz = _number(wanted.px), _number(wanted.sz)
             self._count_all(leg)
@@ -1221,7 +1353,7 @@ class OrderTable:
             cloid = None if order.cloid is None else order.cloid.hex
             self._refused(item, Rejected(leg.reason, leg.message, cloid, item.index))
         else:
-            resting, filled = leg.state is OrderState.OPEN, order._filled_of(leg)
+            resting, filled = leg.state is OrderState.OPEN, leg.filled
             self._resolve(item, Ack(order.coin, order.cloid, leg.oid, resting, filled, leg.avg_px))
             self._replaced_by(item, leg)
         self._close(item.flight, ErrorCode.NONE, "an order of the same action was seen")
@@ -1248,7 +1380,7 @@ class OrderTable:
         if item.order is None or item.target is None:
             return []
         if isinstance(item.target, Cloid):
-            return [leg for leg in item.order.legs.values() if leg.item is not item]
+            return [leg for leg in item.order.recent.values() if leg.item is not item]
         leg = item.order.legs.get(item.target)
         return [] if leg is None else [leg]
 
@@ -1291,6 +1423,7 @@ class OrderTable:
             leg = order._leg
             if leg is not None:
                 order.reason, order.message = leg.reason, leg.message
+            self._settle(order)
             self._live_or_ended(order)
             summary = order._summary()
             if summary != order._told:
@@ -1299,13 +1432,39 @@ class OrderTable:
         while len(self._ended) > _KEPT_ORDERS:
             self._forget(next(iter(self._ended)))
 
+    def _settle(self, order: TrackedOrder) -> None:
+        """Look at no more legs of this order than it takes, however often it was modified.
+
+        What ended, is asked about no more and was neither placed nor ended by anything that has no outcome yet leaves
+        `recent`, but for the newest. News of one brings it back: `_look_at`.
+        """
+        recent = order.recent
+        if len(recent) > 2 * _RECENT_LEGS:
+            placed_from = min((item.mark for item in order.items if item.wanted is not None), default=sys.maxsize)
+            ended_from = min((item.mark for item in order.items if item.kind is Kind.CANCEL), default=sys.maxsize)
+            for oid in sorted(recent)[:-_RECENT_LEGS]:
+                leg = recent[oid]
+                claimable = (leg.item is None and leg.born > placed_from) or leg.ended_mark > ended_from
+                if not (leg.state.live or leg in self._suspects or claimable):
+                    del recent[oid]
+                    order._old_filled += leg.filled
+                    order._old_state = max(order._old_state, leg.state)
+                    leg.item, leg.told_left = leg.item and _FORGOTTEN, None
+                    leg.message = sys.intern(leg.message)
+        if len(order.placers) > 2 * _RECENT_PLACERS + len(order.items):
+            decided = [item for item in order.placers if item.outcome is not None]
+            old = set(decided[:-_RECENT_PLACERS])
+            order.placers = [item for item in order.placers if item not in old]
+
     def _live_or_ended(self, order: TrackedOrder) -> None:
         if order.may_be_live:
             self._ended.pop(order, None)
             self._live.setdefault(order)
         else:
             self._live.pop(order, None)
-            self._ended.setdefault(order)
+            if order not in self._ended:
+                self._ended[order] = None
+                order.ended_mark = self.mark()
 
     def _forget(self, order: TrackedOrder) -> None:
         del self._ended[order]
@@ -1314,6 +1473,7 @@ class OrderTable:
         for oid, leg in order.legs.items():
             self._by_oid.pop(oid, None)
             self._suspects.pop(leg, None)
+            self._risen.pop(leg, None)
         if order.cloid is not None:
             self._by_cloid.pop(order.cloid, None)
         for cloid in order._more_cloids:
@@ -1337,7 +1497,17 @@ def _is_closed(item: Item, mark: int) -> bool:
 def _names_one(item: Item) -> bool:
     """Whether its target can mean one open leg only: a modify that places in any case can leave two under a cloid."""
     by_oid = not isinstance(item.target, Cloid)
-    return by_oid or item.order is None or not any(other.always_place for other in item.order.placers)
+    return by_oid or item.order is None or not item.order.always_placed
+
+
+def _parent_ended_before(order: TrackedOrder, mark: int) -> bool:
+    parent = order.parent
+    return parent is None or (not parent.may_be_live and parent.ended_mark < mark)
+
+
+def _waits_unnamed(order: TrackedOrder) -> bool:
+    """Its cloid finds another leg of it at the venue, perhaps, than the one that waits for its parent."""
+    return order.waits is not None and bool(order.legs)
 
 
 def _needs_history(item: Item) -> bool:

@@ -58,6 +58,8 @@ from ..types import (
     with_cloid,
 )
 from .orders import (
+    ClockBehind,
+    Contradicted,
     Event,
     FillEvent,
     Flight,
@@ -68,6 +70,7 @@ from .orders import (
     Outcome,
     OutcomeEvent,
     Question,
+    Reconciled,
     TrackedOrder,
 )
 
@@ -95,6 +98,7 @@ _USER_STREAMS = ("orderUpdates", "userFills", "userEvents")
 _FILL_OVERLAP_MS = 60_000  # asked for again after a gap: fills of one block can reach us late
 _FILL_ROWS = 2000  # of one answer of userFillsByTime
 _MICRO = Decimal(10**6)
+_CLOCK_TOLD_EVERY_NS = 10 * 10**9
 _NONCES_FOR_CANCELS = 20  # of the window; what places an order leaves them alone
 
 
@@ -311,6 +315,8 @@ class Trader:
         self._work_to_do = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._reconcile_timer: Timer | None = None
+        self._behind_ms: int | None = None  # our clock, by the last state of the account
+        self._clock_told_ns: int | None = None  # when that was told last
         self._fills_until_ms = 0  # venue time of the last state before which all fills were asked for
 
     # --- place, modify, cancel ---
@@ -486,7 +492,7 @@ class Trader:
                 raise OutcomeUnknown("cancel", 0, cloids, waited_s, f"{reason}{not_sent}")
             not_sent = ""
             try:
-                met = await self._cancel_these(todo, listed if looks > 1 else {})
+                met = await self._cancel_these(todo, listed)
             except Closed:
                 raise
             except NotSent as exc:  # no nonce is free, say: one may be in the next round
@@ -665,7 +671,8 @@ class Trader:
         return lambda: self._drop(callback)
 
     def events(self, maxsize: int = 1000) -> Events:
-        """What happens from now on, in order: `OrderEvent`, `FillEvent`, `OutcomeEvent`, `Differs`, `Reconciled`.
+        """What happens from now on, in order: `OrderEvent`, `FillEvent`, `OutcomeEvent`, `Differs`, `Reconciled`,
+        `Contradicted`, `ClockBehind`.
 
         For `async for`. Ends with the session. When more than `maxsize` wait, the oldest are dropped, which the log
         says.
@@ -977,16 +984,26 @@ class Trader:
         nonce = post.flight.nonce
         if post.flight.resolved:  # by proof; another key's action may have the same nonce now
             return
+        told = answer.items[0]
+        if isinstance(told, Rejected) and told.code is ErrorCode.EXPIRED:
+            self._check_clock(post.flight.expires_after)
         if not post.is_noop:
             self._table.answered(nonce, answer)
             return
-        told = answer.items[0]
         if isinstance(told, Success):
             self._table.burned(nonce)
         elif isinstance(told, Rejected) and told.code in (ErrorCode.NONCE_DUPLICATE, ErrorCode.NONCE_TOO_LOW):
             self._table.spent(nonce)
         if nonce in self._burning:
             self._burning[nonce] = False  # on its way no more: it may be sent again
+
+    def _check_clock(self, expires_after: int | None) -> None:
+        """The venue's time is past this expiry. If ours is not, our clock is behind, and every action may expire."""
+        at_least_ms = 0 if expires_after is None else expires_after - self._wire.time_ms()
+        now_ns, told_ns = self._wire.now_ns(), self._clock_told_ns
+        if at_least_ms > 0 and (told_ns is None or now_ns - told_ns >= _CLOCK_TOLD_EVERY_NS):
+            self._clock_told_ns = now_ns
+            self._table.note(ClockBehind(at_least_ms, self._behind_ms))
 
     def _lose(self, post: _Post, reason: str) -> None:
         if post.flight.resolved:
@@ -1087,6 +1104,21 @@ class Trader:
                 self._call(self._order_callbacks, order)
             case FillEvent(fill=fill):
                 self._call(self._fill_callbacks, fill)
+            case ClockBehind(at_least_ms=at_least_ms, probable_ms=probable_ms):
+                _log.error(
+                    "the venue refused as expired what had not expired by our clock, which is behind by %d ms or more "
+                    "(probably by %s ms): set this machine's clock (NTP), give TradingConfig a clock, or raise "
+                    "expires_after_s",
+                    at_least_ms,
+                    "an unknown number of" if probable_ms is None else probable_ms,
+                )
+            case Contradicted(order=order, oid=oid):
+                _log.error(
+                    "the venue lists oid %d as open, again and again, and by all that was heard it had ended: %r; "
+                    "cancel that oid, or call cancel_all()",
+                    oid,
+                    order,
+                )
             case _:
                 _log.info("%s", event)
         for reference in self._queues:
@@ -1206,7 +1238,9 @@ class Trader:
             dex: await self._query("clearinghouseState", user=self.account, **_dex(dex)) for dex in list(self._dexs)
         }
         with _reading("clearinghouseState"):
-            time_ms = min(state["time"] + 0 for state in states.values())
+            times = [state["time"] + 0 for state in states.values()]
+            time_ms = min(times)
+            self._behind_ms = max(times) - self._wire.time_ms()
         if self._ready.is_set():
             await self._look_for_fills()
         self._fills_until_ms = max(self._fills_until_ms, time_ms)
@@ -1222,7 +1256,7 @@ class Trader:
         with _reading("spotClearinghouseState"):
             agreed.append(self._table.on_balances(time_ms, spot, until_ms))
         if all(agreed):
-            self._table.reconciled(reason)
+            self._table.note(Reconciled(reason))
             self._ready.set()
             if self._reconcile_timer is not None:
                 self._reconcile_timer.cancel()
@@ -1265,7 +1299,7 @@ class Trader:
                 if flight.lost is not None and item.wanted is not None and flight.nonce not in self._burning:
                     self._send_noop(flight)  # its orders are canceled below, many with one nonce
                     self._work_to_do.set()
-            live = [oid for oid, leg in order.legs.items() if leg.state.live]
+            live = [oid for oid, leg in order.recent.items() if leg.state.live]
             subjects: list[int | Cloid] = [*live] if live or order.cloid is None else [order.cloid]
             cancels |= dict.fromkeys(subjects, order.coin)
         pairs: list[tuple[str, int | Cloid]] = []
