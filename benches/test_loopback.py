@@ -9,7 +9,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +100,11 @@ class CountingReceiver:
 
 
 class HlconnReceiver:
-    def __init__(self, url: str, burst: Burst) -> None:
+    def __init__(self, url: str, burst: Burst, more: int = 0, streams: int = 0) -> None:
         http_url = url.replace("ws:", "http:").removesuffix("/ws")
         self.client = hlconn.connect(hlconn.Endpoints(http_url, url, hlconn.Network.LOCAL))
-        self.burst = burst
+        self.burst, self.more, self.streams = burst, more, streams
+        self.calls = [0] * more
 
     async def __aenter__(self) -> None:
         hl = await self.client.__aenter__()
@@ -115,11 +116,24 @@ class HlconnReceiver:
                 assert [book.best_bid, book.best_ask] == LAST_TOP
                 burst.finished()
 
+        def another(which: int) -> Callable[[hlconn.Book], None]:
+            calls = self.calls
+
+            def on_book(book: hlconn.Book) -> None:
+                calls[which] += 1
+
+            return on_book
+
+        for which in range(self.more):
+            hl.market.on_book("BTC", another(which), feeds=("bbo",))
+        self.open = [hl.market.books("BTC", feeds=("bbo",)) for _ in range(self.streams)]
         hl.market.on_book("BTC", on_book, feeds=("bbo",))
 
     async def __aexit__(self, *_: object) -> None:
         counters = self.client.feed.counters["bbo"]
         assert counters["errors"] == counters["unrouted"] == counters["fallback"] == counters["out_of_order"] == 0
+        assert all(calls >= PER_BURST for calls in self.calls)
+        assert all(stream.received >= PER_BURST for stream in self.open)
         await self.client.__aexit__(None, None, None)
 
 
@@ -142,6 +156,13 @@ def test_burst_hlconn_book_and_callback(benchmark: BenchmarkFixture, url: str) -
     driver.listener_class.cache_clear()
     assert driver.listener_class() is not pylistener.FeedListener
     measure(benchmark, url, lambda burst: HlconnReceiver(url, burst))
+
+
+@pytest.mark.benchmark(group=GROUP, timer=time.process_time)
+@pytest.mark.parametrize(("more", "streams"), [(1, 0), (4, 0), (0, 1), (0, 4)])
+def test_burst_hlconn_more_consumers(benchmark: BenchmarkFixture, url: str, more: int, streams: int) -> None:
+    driver.listener_class.cache_clear()
+    measure(benchmark, url, lambda burst: HlconnReceiver(url, burst, more, streams))
 
 
 @pytest.mark.benchmark(group=GROUP, timer=time.process_time)
