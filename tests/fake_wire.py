@@ -18,6 +18,8 @@ from hlconn.config import TradingConfig
 from hlconn.trading.trader import Ticket, Trader
 
 KEY = "0123456789" * 6 + "0123"
+#: What may use what is kept for cancels, of the venue's budget of messages.
+URGENT = ("cancel", "cancelByCloid", "scheduleCancel", "noop")
 START_MS = 1_700_000_000_000
 INSTRUMENTS = Instruments(
     [
@@ -68,10 +70,12 @@ class FakeWire:
         self._timers: list[tuple[int, int, FakeTimer]] = []
         self._numbers = itertools.count()
 
-    def write(self, message: bytes) -> bool:
+    def write(self, message: bytes, post_id: int, *, urgent: bool) -> bool:
         if not self.live:
             return False
         value = orjson.loads(message)
+        assert value["id"] == post_id
+        assert urgent == (value["request"]["payload"]["action"]["type"] in URGENT)
         self.written.append(value)
         self.on_write(value)
         return True

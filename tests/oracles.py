@@ -110,6 +110,12 @@ def read_book(message: bytes) -> BookMessage:
     return BookMessage(coin, feed, time_ms, (bids, asks))
 
 
+def once(rows: NDArray[Any]) -> NDArray[Any]:
+    """The rows without those whose tid came before."""
+    first = np.sort(np.unique(rows["tid"], return_index=True)[1])
+    return rows[first]
+
+
 def read_trades(message: bytes, *, users: bool = False) -> tuple[str, NDArray[Any]]:
     """(coin, rows) of a trades message; ("", no rows) for an empty array."""
     envelope = keyed(load(message), "channel", "data")

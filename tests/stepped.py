@@ -87,7 +87,7 @@ class PipeWire:
 
     # what a trader needs
 
-    def write(self, message: bytes) -> bool:
+    def write(self, message: bytes, post_id: int, *, urgent: bool) -> bool:
         if self.link.state is not LinkState.LIVE or self._pipe is None or not self._pipe.is_open:
             return False
         self.sent.append(orjson.loads(message)["request"]["payload"])

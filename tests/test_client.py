@@ -424,6 +424,47 @@ def test_trades_arrive_as_arrays_and_the_last_one_out_unsubscribes() -> None:
     run(work)
 
 
+def test_a_cut_is_a_gap_in_its_place_and_the_trades_around_it_are_the_venues() -> None:
+    async def work() -> None:
+        async with (
+            Venue(seed=3, speed=SPEED, coins=("BTC",)) as venue,
+            hlconn.connect(venue.endpoints, config=QUICK) as hl,
+        ):
+            told: list[hlconn.Gap] = []
+            hl.market.on_gap(told.append)
+            made: dict[int, None] = {}  # tids in the order in which the venue made them
+            got: list[int] = []
+            gaps: list[hlconn.Gap] = []
+            cuts = 0
+            async with hl.market.trades("BTC") as stream, hl.market.books("BTC") as books:
+                async for each in stream:
+                    made |= {trade.tid: None for trade in venue.exchange.trades["BTC"]}
+                    if isinstance(each, hlconn.Gap):
+                        gaps.append(each)
+                    else:
+                        got += each["tid"].tolist()
+                    if len(gaps) == 3:
+                        break
+                    if cuts == len(gaps) and len(got) > 30 * (1 + cuts):
+                        cuts += 1
+                        venue.cut(1000)
+                seen_book_gap = False
+                while not seen_book_gap:
+                    seen_book_gap = isinstance(await anext(books), hlconn.Gap)
+            assert len(got) == len(set(got))
+            # each once, in the venue's order; what we were too slow to see of it is not compared
+            seen = [tid for tid in got if tid in made]
+            assert len(seen) > 30
+            assert [tid for tid in made if tid in set(got)] == seen
+            first, last = (list(made).index(tid) for tid in (seen[0], seen[-1]))
+            missing = set(list(made)[first : last + 1]) - set(got)
+            assert not missing or not all(gap.proven for gap in gaps)
+            assert [gap for gap in told if gap.stream == "trades"][:3] == gaps
+            assert hl.stats() == {}
+
+    run(work)
+
+
 def test_several_callbacks_share_a_book_and_each_can_stop() -> None:
     async def work() -> None:
         async with Venue(seed=3, speed=SPEED, coins=("BTC",)) as venue, hlconn.connect(venue.endpoints) as hl:

@@ -8,6 +8,7 @@ Patches of the venue in a box alone (src/hlconn/sim), which is pure Python, need
 compiled files of the installed hlconn, and its own tests have to catch them. So are those of trading and its session
 (also Python), which random strategies have to find within 300 seeds: the name of the test that failed says the seed.
 Those whose name begins with session_ have to be found by the modelled network and venue, within 500 seeds.
+Those of the market's Python files have to be caught by its own tests.
 """
 
 from __future__ import annotations
@@ -91,10 +92,17 @@ class SessionWorkshop(SimWorkshop):
     tests = ["tests/session/test_simulation.py"]
 
 
+class MarketWorkshop(SimWorkshop):
+    """For bugs of the market's Python files."""
+
+    tests = [f"tests/test_{name}.py" for name in ("market", "gaps", "streams")]
+
+
 #: Who takes a patch all of whose files begin so; the first that fits.
 KINDS: list[tuple[tuple[str, ...], type[Workshop], str]] = [
     (("src/hlconn/sim/",), SimWorkshop, "sim"),
     (("src/hlconn/trading/", "src/hlconn/session/", "src/hlconn/client.py"), TradingWorkshop, "trading"),
+    (("src/hlconn/market.py", "src/hlconn/gaps.py", "src/hlconn/streams.py"), MarketWorkshop, "market"),
     (("",), Workshop, "."),
     ((), SessionWorkshop, "session"),
 ]

@@ -15,7 +15,7 @@ import orjson
 from ._core.feed import Feed
 from ._core.sign import Signer
 from .config import Endpoints, Network, SessionConfig, TradingConfig
-from .errors import Closed, ConfigError, ErrorCode, HlconnError, QueryFailed, SubscriptionRefused
+from .errors import Closed, ConfigError, ErrorCode, HlconnError, NotSent, QueryFailed, SubscriptionRefused
 from .instruments import Instruments
 from .market import Market
 from .nonces import Nonces
@@ -103,10 +103,16 @@ class _Wire:
     """What a trader needs of the world, from the session: see `hlconn.trading.trader.Wire`."""
 
     def __init__(self, driver: Driver, http: Http, trading: TradingConfig) -> None:
-        self.write = driver.write
         self.time_ms = trading.clock
-        self._http, self._answer_timeout_s = http, trading.answer_timeout_s
+        self._driver, self._http, self._answer_timeout_s = driver, http, trading.answer_timeout_s
         self._loop = asyncio.get_running_loop()
+
+    def write(self, message: bytes, post_id: int, *, urgent: bool) -> bool:
+        try:
+            self._driver.post(post_id, message, self._answer_timeout_s, urgent=urgent)
+        except NotSent:
+            return False
+        return True
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         timeout_s = self._answer_timeout_s if path == "/exchange" else _QUERY_TIMEOUT_S
@@ -216,6 +222,7 @@ class Client:
             on_control=self._control,
             on_refused=self._refused,
             on_subscribed=self._subscribed,
+            on_timing=self._timed,
             on_callback_error=self._callback_failed,
         )
         self._market = Market(
@@ -351,6 +358,9 @@ class Client:
         if self._trader is not None:
             self._trader.on_message(channel, message)
         self.market.on_message(channel, message)
+
+    def _timed(self, what: str, seconds: float) -> None:
+        self.market.stats.histogram(f"{what}_ns").record(round(seconds * 1e9))
 
     def _subscribed(self, subscription: dict[str, Any]) -> None:
         if self._trader is not None:

@@ -50,6 +50,9 @@ class Reader:
 
     def read(self, message: bytes) -> tuple[Book | None, NDArray[Any] | None]:
         self.feed.mark_stale("anew", restart=True)
+        for coin in self.feed.coins:
+            self.feed.on_trades(coin, None)  # it forgets which trades were seen
+            self.feed.on_trades(coin, self.on_trades)
         self.book = self.rows = None
         self.feed.on_message(exact(message))
         return self.book, self.rows

@@ -31,8 +31,8 @@ def record(trader: Trader) -> list[dict[str, Any]]:
     wire: Any = trader._wire
     write, post, sent = wire.write, wire.post, []
 
-    def recorded_write(message: bytes) -> bool:
-        left: bool = write(message)
+    def recorded_write(message: bytes, post_id: int, *, urgent: bool) -> bool:
+        left: bool = write(message, post_id, urgent=urgent)
         if left:
             sent.append(orjson.loads(message)["request"]["payload"])
         return left

@@ -453,7 +453,7 @@ cdef class Feed:
     # the last one to two minutes took counts as nothing, so this is the delay above the least one.
     cdef int _lag(self, int64_t recv_ns, int64_t time_ms) except -1:
         cdef int64_t offset
-        if not -MAX_TIME_MS < time_ms < MAX_TIME_MS:
+        if not 0 <= time_ms < MAX_TIME_MS or not 0 <= recv_ns < MAX_TIME_MS * 1_000_000:
             return 0
         offset = recv_ns - time_ms * 1_000_000
         if recv_ns - self._window_ns > WINDOW_NS or self._window_ns == 0:

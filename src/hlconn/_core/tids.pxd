@@ -8,6 +8,15 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
+cdef extern from *:
+    """
+    /* In C, where the product may wrap in a build with overflow checks too. */
+    static inline unsigned long long hl_tid_hash(long long tid) {
+        return ((unsigned long long)tid * 0x9E3779B97F4A7C15ULL) >> 32;
+    }
+    """
+    uint64_t hl_tid_hash(int64_t tid) nogil
+
 cdef enum:
     TIDS_KEPT = 1024
 
@@ -29,8 +38,7 @@ cdef inline void tids_free(Tids* t) noexcept nogil:
 
 cdef inline Py_ssize_t tids_place(const int64_t* table, Py_ssize_t size, int64_t tid) noexcept nogil:
     cdef uint64_t mask = <uint64_t>size - 1
-    # the high bits of the product: tids of one block differ in their low bits alone
-    cdef uint64_t at = <uint64_t>tid * 0x9E3779B97F4A7C15ULL >> 32 & mask
+    cdef uint64_t at = hl_tid_hash(tid) & mask
     while table[at] != 0 and table[at] != tid:
         at = at + 1 & mask
     return <Py_ssize_t>at

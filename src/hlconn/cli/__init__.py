@@ -21,6 +21,7 @@ _COMMANDS = {
     "demo": "start a made-up venue, connect to it, show live books and check them; needs no network",
     "replay": "play captured messages through the feed and say how fast it was",
     "sim": "run the made-up venue on its own, for your programs to connect to",
+    "watch": "show one coin's live book, how old it is, and what was missed",
 }
 
 #: What a shell reports for a program that a closed pipe ended.

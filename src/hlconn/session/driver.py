@@ -23,7 +23,7 @@ import picows
 from picows import WSCloseCode, WSMsgType, WSTransport, ws_connect
 
 from ..config import Endpoints, SessionConfig
-from ..errors import Closed, DecodeError, LinkDown, Throttled
+from ..errors import Closed, DecodeError, LinkDown
 from .link import (
     Connect,
     Disconnect,
@@ -280,21 +280,6 @@ class Driver:
             transport.send(WSMsgType.TEXT, effect.data)
         if not self._performing:
             self._arm()
-
-    def write(self, message: bytes) -> bool:
-        """Write one text message to the main link, now. False: it is not live, or the budget of messages has no room.
-
-        True is no receipt: a link that ends later may have taken the message with it.
-        """
-        transport = self._transport(0)
-        if self.state is not LinkState.LIVE or transport is None:
-            return False
-        try:
-            self.link.take_message(time.monotonic(), "post")
-        except Throttled:
-            return False
-        transport.send(WSMsgType.TEXT, message)
-        return True
 
     async def close(self) -> None:
         """End for good, from any state. Afterwards no task, timer or socket of ours is left."""

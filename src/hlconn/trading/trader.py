@@ -94,6 +94,7 @@ _DEFAULT: Final = _Default()
 Expiry = int | None | _Default
 
 _TRADING_TYPES = frozenset(("order", "cancel", "cancelByCloid", "modify", "batchModify"))
+_CANCELS = frozenset(("cancel", "cancelByCloid", "scheduleCancel"))
 _USER_STREAMS = ("orderUpdates", "userFills", "userEvents")
 _FILL_OVERLAP_MS = 60_000  # asked for again after a gap: fills of one block can reach us late
 _FILL_ROWS = 2000  # of one answer of userFillsByTime
@@ -109,8 +110,9 @@ class Timer(Protocol):
 class Wire(Protocol):
     """What a trader needs of the world."""
 
-    def write(self, message: bytes) -> bool:
-        """Write one message to the live link, now. False: there is none, and nothing was written."""
+    def write(self, message: bytes, post_id: int, *, urgent: bool) -> bool:
+        """Write the post of that id to the live link, now. False: there is none, or no room in the venue's budget of
+        messages, and nothing was written. urgent: it may use what is kept for cancels."""
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """POST over HTTP: (status, body). LinkDown when nothing was sent; any other exception leaves that open."""
@@ -934,7 +936,7 @@ class Trader:
         deadline_ns = self._wire.now_ns() + int(self._config.answer_timeout_s * 1e9)
         post = self._posts[post_id] = _Post(flight, is_noop, deadline_ns)  # before the answer can be there
         try:
-            written = self._wire.write(signed.post(post_id))
+            written = self._wire.write(signed.post(post_id), post_id, urgent=is_noop or signed.action in _CANCELS)
         except BaseException as exc:  # it may have left, and its answer may still come
             _log.error("writing %s with nonce %d raised: %r", signed.action, flight.nonce, exc)
             self._lose(post, f"writing it raised {exc!r}")
