@@ -896,13 +896,13 @@ class Link:
     def _acked(self, now_s: float, sub: _Subscription) -> list[Effect]:
         self._set(sub, asked="", on=True)
         sub.sure = True
-        if not sub.wanted:
-            return self._go_on(now_s, sub)
         count = self._flow(sub.given) if sub.period_s else -1
         sub.proven = count < 0 or count > sub.count
         if sub.proven:
             sub.repairs = 0
         sub.count, sub.moved_s = count, now_s
+        if not sub.wanted:  # but it may be again, before that is said
+            return self._go_on(now_s, sub)
         if sub.period_s:
             look_s = now_s + sub.period_s
             self._look_s = look_s if len(self._watched) == 1 else min(self._look_s, look_s)
