@@ -572,7 +572,7 @@ async def become_quiet(venue: Venue, link: Link, strategy: Strategy, speed: floa
     for ticket in strategy.tickets:
         if ticket.expires_after is None and not ticket.done:
             ticket.burn()
-    await asyncio.sleep(10 / speed)  # late actions are carried out
+    await asyncio.sleep(20 / speed)  # late actions are carried out, and scheduled cancels
     async with asyncio.timeout(300 / speed):
         await asyncio.gather(*strategy.calls)
         await settled()

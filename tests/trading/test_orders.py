@@ -229,6 +229,21 @@ def test_a_child_that_waits_is_live_though_a_leg_that_a_modify_placed_before_has
     assert waits.state is S.CANCELED
 
 
+def test_a_child_whose_leg_was_seen_before_a_late_answer_says_that_it_waits_does_not_wait() -> None:
+    told = Told()
+    flight = told.send(placing(1, order()))
+    told.table.lost(1, 1.0)
+    told.table.on_order_updates([update(11, order(), "canceled")])
+    assert flight.items[0].outcome is not None
+    other = told.send(placing(2, order(cloid=OTHER_CLOID), order("90", cloid=Cloid(0xABC))))
+    told.table.lost(2, 1.0)
+    told.table.on_order_updates([update(13, order("90", cloid=Cloid(0xABC)), "canceled")])
+    told.answer(other, statuses(resting(12, OTHER_CLOID), "waitingForFill"))
+    found = told.table.find(13)
+    assert found is not None
+    assert found.state is S.CANCELED
+
+
 def test_a_child_that_waits_beside_another_leg_goes_with_its_parent_once_a_list_after_that_has_it_not() -> None:
     told = Told()
     _, waits = late_child(told)

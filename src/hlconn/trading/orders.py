@@ -1150,7 +1150,8 @@ class OrderTable:
         if isinstance(told, Resting | Filled) and order is not None and item.wanted is not None:
             self._placed(item, order, item.wanted, told)
         elif isinstance(told, Waiting) and order is not None:
-            order.waits, order.waits_mark = item, self.mark()
+            if item.outcome is None:  # else its leg was seen before this answer
+                order.waits, order.waits_mark = item, self.mark()
             self._no_leg(order, Evidence.ANSWER_WAITING, ErrorCode.NONE, "")
             self._waits_no_more(order)
             self._resolve(item, Ack(item.coin, order.cloid, None, waiting=told.reason))
