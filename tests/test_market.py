@@ -326,6 +326,64 @@ def test_trades_that_were_missed_are_fetched_and_delivered_before_newer_ones() -
     run(work)
 
 
+def test_a_link_that_returns_shows_what_the_others_missed_without_anybody_noticing() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1, 2), link=0)
+        bench.feed.on_message(trades(1, 2), link=1)
+        # Link 1 returns. The other one brings what it brings: it lives, and has no holes.
+        bench.market.resumed(TRADES, 1)
+        bench.feed.on_message(trades(3), link=0)
+        bench.feed.on_message(trades(4), link=1)
+        bench.feed.on_message(trades(4), link=0)
+        # It returns, and its first trades are known in part.
+        bench.market.resumed(TRADES, 1)
+        bench.feed.on_message(trades(4, 5), link=1)
+        assert await waiting(stream) == [[1, 2], [3], [4], [5]]
+        assert bench.gaps == []
+        assert bench.asked == []
+        # Link 0 is dead since, and nobody knows.
+        bench.market.resumed(TRADES, 1)
+        bench.feed.on_message(trades(8), link=1)
+        bench.feed.on_message(trades(9), link=1)
+        assert await waiting(stream) == []
+        bench.answers["recentTrades"] = [trade(tid) for tid in range(9, 0, -1)]
+        await bench.fire()
+        assert await waiting(stream) == [(5, 8, True), [6, 7], [8], [9]]
+
+    run(work)
+
+
+def test_what_the_session_has_no_room_for_leaves_nothing_behind() -> None:
+    async def work(bench: Bench) -> None:
+        def full(subscription: Any) -> None:
+            if subscription != SLOW:
+                raise ConfigError("full")
+            bench.wanted.append(subscription)
+
+        market = bench.market
+        market._subscribe = full
+        for ask in (
+            lambda: market.on_book("BTC", print, feeds=("slow", "fast")),
+            lambda: market.books("BTC"),
+            lambda: market.on_trades("BTC", print),
+            lambda: market.trades("BTC"),
+            lambda: market.candles("BTC", "1m"),
+        ):
+            with pytest.raises(ConfigError, match="full"):
+                ask()
+            assert bench.wanted == []
+        assert market.held("BTC") is None
+        market.on_book("BTC", print, feeds=("slow",))
+        bench.feed.on_message(snapshot(1))
+        with pytest.raises(ConfigError, match="full"):
+            market.on_book("BTC", print)
+        assert not market.require_fresh("BTC", 1e6).stale
+
+    run(work)
+
+
 @pytest.mark.parametrize("answer", [OSError("no route"), [{"tid": "?"}], {"odd": 1}, None])
 def test_when_the_venue_cannot_be_asked_the_gap_is_declared(answer: Any) -> None:
     async def work(bench: Bench) -> None:
@@ -485,6 +543,7 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
         market.up(TRADES, 0)
         got: dict[Stream[Any], list[Any]] = {roomy: [], tight: []}
         now, served = 0, {0, 1}
+        deaf: set[int] = set()  # half-open: nothing comes, and nobody has noticed yet
         recent = rng.choice((5, 30))
 
         async def answer(body: dict[str, Any]) -> Any:
@@ -498,20 +557,25 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
             if event < 0.5:
                 tids = range(now + 1, now + 1 + rng.randint(1, 3))
                 now = tids[-1]
-                for link in sorted(served, key=lambda _: rng.random()):
+                for link in sorted(served - deaf, key=lambda _: rng.random()):
                     feed.on_message(trades(*tids), link=link)
             elif event < 0.65 and served:
-                served.discard(rng.choice(sorted(served)))
+                lost = rng.choice(sorted(served))
+                served.discard(lost)
+                deaf.discard(lost)
                 if not served:
                     market.down(TRADES, "cut", 0)
             elif event < 0.85 and len(served) < 2:
                 link = min({0, 1} - served)
                 served.add(link)
-                replay = range(max(1, now - rng.choice((1, 4, 12))), now + 1)
+                replay = range(max(1, now + 1 - rng.choice((0, 1, 4, 12))), now + 1)
+                market.resumed(TRADES, link)
                 if len(served) == 1:
                     market.up(TRADES, 0)
                 if len(replay):
                     feed.on_message(trades(*replay), link=link)
+            elif event < 0.88:
+                deaf.update(sorted(served)[:1])
             elif event < 0.95:
                 await bench.fire(within_s=rng.choice((0.0, 3.0, 5.0)))
             else:
@@ -524,7 +588,7 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
             assert rows == sorted(set(rows)), seed
             declared = [each for each in read if isinstance(each, tuple) and not each[2]]
             missing = set(range(1, max(rows, default=0) + 1)) - set(rows)
-            if max(rows, default=0) < now:  # cut off by the end: what is read last says so
+            if max(rows, default=0) < now and not deaf:  # cut off by the end: what is read last says so
                 assert read[-1] in declared or not rows, seed
             assert all(any(a <= tid <= b for a, b, _ in declared) for tid in missing), (seed, missing, declared)
         assert called == [tid for each in got[roomy] if isinstance(each, list) for tid in each]

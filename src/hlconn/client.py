@@ -362,9 +362,11 @@ class Client:
     def _timed(self, what: str, seconds: float) -> None:
         self.market.stats.histogram(f"{what}_ns").record(round(seconds * 1e9))
 
-    def _subscribed(self, subscription: dict[str, Any]) -> None:
+    def _subscribed(self, subscription: dict[str, Any], link: int) -> None:
         if self._trader is not None:
             self._trader.on_subscribed(subscription)
+        if self._config.redundancy > 1:
+            self.market.resumed(subscription, link)
 
     def _refused(self, subscription: dict[str, Any], message: str) -> None:
         if "user" in subscription:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ._core.book import Book
 from ._core.feed import Feed
+from .config import MAX_LINKS
 from .errors import ConfigError, LinkDown, StaleBook, SubscriptionRefused
 from .gaps import Candle, CandleHistory, Gap, Recovery, State, TradeHistory, read_trades
 from .stats import Stats
@@ -103,12 +104,14 @@ class _Books(_Listeners[Book]):
 class _Rows(_Listeners[Any]):
     """Those of one coin's trades or candles, and what becomes of its interruptions."""
 
-    __slots__ = ("recovery", "served", "subscription")
+    __slots__ = ("doubts", "recovery", "served", "subscription")
 
     def __init__(self, subscription: dict[str, Any], recovery: Recovery[Any], put: Callable[[Any], object]) -> None:
         super().__init__(put)
         self.subscription, self.recovery = subscription, recovery
         self.served = False  # once was: before that nothing can be interrupted
+        # By link that returned beside others: what those had brought by then, and the time of the newest trade.
+        self.doubts: dict[int, tuple[int, int]] = {}
 
 
 class Market:
@@ -312,8 +315,13 @@ class Market:
                 self._unsubscribe(wanted.subscription)
 
         wanted.streams += (stream,)
-        self._subscribe(wanted.subscription)
-        return stream.bind(leave)
+        stream.bind(leave)
+        try:
+            self._subscribe(wanted.subscription)
+        except BaseException:
+            stream.close()
+            raise
+        return stream
 
     def on_gap(self, callback: GapCallback) -> Callable[[], None]:
         """Call `callback(gap)` for each interruption of anything that somebody listens to, in order with its data.
@@ -353,8 +361,21 @@ class Market:
             return
         out = rows.recovery.down(reason, last_ms)
         if trades:
-            self._feed.on_replay(coin, lambda new, known: self._first_trades(rows, new, known))
+            self._feed.on_replay(coin, lambda new, known, link: self._first_trades(rows, new, known))
         self._deliver(rows, out, guarded=True)
+
+    def resumed(self, subscription: Mapping[str, Any], link: int) -> None:
+        """With redundancy: the venue has acknowledged the subscription on one of its links."""
+        rows = self._rows_of(subscription)
+        if rows is None or subscription["type"] != "trades" or rows.recovery.state is not State.LIVE:
+            return
+        last_ms = self._feed.last_trade_ms(rows.recovery.coin)
+        if not last_ms:
+            return
+        rows.doubts[link] = self._others(rows, link), last_ms
+        self._feed.on_replay(
+            rows.recovery.coin, lambda new, known, link: self._returned(rows, new, known, link), link
+        )
 
     def on_message(self, channel: str, message: bytes) -> None:
         """A message of a channel that the feed does not read."""
@@ -440,12 +461,19 @@ class Market:
     def _want_book(self, coin: str, depth: int | None, feeds: tuple[str, ...]) -> _Books:
         if isinstance(feeds, str):
             raise ConfigError(f"feeds must be a tuple such as ({feeds!r},), not a str")
-        book = self._feed.book(coin, depth, feeds=feeds)
         books = self._books.get(coin)
-        if books is None:
-            books = self._books[coin] = _Books(book)
-        for feed in feeds:
-            self._subscribe(_book_subscription(coin, feed))
+        if books is not None:
+            for feed in feeds:  # first: a book that is meant to have a feed that nobody brings is never live again
+                self._subscribe(_book_subscription(coin, feed))
+            self._feed.book(coin, depth, feeds=feeds)
+            return books
+        books = self._books[coin] = _Books(self._feed.book(coin, depth, feeds=feeds))
+        try:
+            for feed in feeds:
+                self._subscribe(_book_subscription(coin, feed))
+        except BaseException:
+            self._leave_book(coin, books)
+            raise
         return books
 
     def _listen_to_book(self, coin: str, books: _Books, callback: BookCallback) -> Callable[[], None]:
@@ -511,7 +539,11 @@ class Market:
             rows.put = lambda new: self._put_trades(rows, new)
             self._feed.on_trades(coin, rows.put)  # it refuses a coin that cannot be one
             self._trades[coin] = rows
-        self._subscribe(rows.subscription)
+        try:
+            self._subscribe(rows.subscription)
+        except BaseException:
+            self._leave_trades(coin, rows)
+            raise
         return rows
 
     @staticmethod
@@ -547,6 +579,27 @@ class Market:
         """The first message after an interruption, from the feed."""
         out = rows.recovery.first(new.copy() if len(new) else None, known > 0)
         self._fill_if_wanted(rows)
+        self._deliver(rows, out, guarded=False)
+
+    def _others(self, rows: _Rows, link: int) -> int:
+        flows = (self._feed.flow(rows.subscription, other) for other in range(MAX_LINKS) if other != link)
+        return sum(max(0, flow) for flow in flows)
+
+    def _returned(self, rows: _Rows, new: NDArray[np.void], known: int, link: int) -> None:
+        """The first message over a link that returned while others were thought to serve the stream.
+
+        A trade that was known proves that none is missing before it. So does any message of another link since: its
+        socket lives, and a socket has no holes. Else the others may be dead without anybody having noticed yet.
+        """
+        recovery = rows.recovery
+        others, last_ms = rows.doubts.pop(link)
+        out: list[Any] = []
+        if not known and recovery.state is State.LIVE and self._others(rows, link) == others:
+            out = recovery.down(f"link {link} returned, and of the others nothing was heard since", last_ms)
+            out += recovery.first(new.copy(), False)
+            self._fill_if_wanted(rows)
+        elif len(new):
+            out = recovery.item(new.copy())
         self._deliver(rows, out, guarded=False)
 
     # Inside: gaps.

@@ -974,7 +974,7 @@ def test_the_first_trades_after_an_interruption_say_how_many_were_known() -> Non
     got: list[list[int]] = []
     replays: list[tuple[list[int], int]] = []
 
-    def on_replay(rows: NDArray[np.void], known: int) -> None:
+    def on_replay(rows: NDArray[np.void], known: int, link: int) -> None:
         replays.append((rows["tid"].tolist(), known))
 
     feed.on_trades("BTC", lambda rows: got.append(rows["tid"].tolist()))
@@ -996,12 +996,37 @@ def test_the_first_trades_after_an_interruption_say_how_many_were_known() -> Non
     feed.note_trades("ETH", filled)
     feed.on_message(trades_message(6, 7))
     assert got == [[1, 2, 3], [5]]
-    feed.on_replay("BTC", lambda rows, known: 1 / 0)
+    feed.on_replay("BTC", lambda rows, known, link: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         feed.on_message(trades_message(10))
     assert feed.failed == ("trades", "BTC")
     feed.on_message(trades_message(11))
     assert got[-1] == [11]
+
+
+def test_each_link_that_returned_is_told_of_by_its_first_trades() -> None:
+    feed = Feed()
+    got: list[list[int]] = []
+    replays: list[tuple[list[int], int, int]] = []
+
+    def on_replay(rows: NDArray[np.void], known: int, link: int) -> None:
+        replays.append((rows["tid"].tolist(), known, link))
+
+    feed.on_trades("BTC", lambda rows: got.append(rows["tid"].tolist()))
+    feed.on_message(trades_message(1, 2), 0, 0)
+    feed.on_replay("BTC", on_replay, 1)
+    feed.on_replay("BTC", on_replay, 15)
+    feed.on_message(trades_message(3), 0, 0)
+    feed.on_message(trades_message(2, 3), 0, 0)
+    feed.on_message(trades_message(2, 3), 0, 1)
+    feed.on_message(trades_message(2, 3), 0, 1)
+    feed.on_message(trades_message(4), 0, 1)
+    feed.on_message(trades_message(7), 0, 15)
+    feed.on_message(trades_message(8), 0, 15)
+    assert replays == [([], 2, 1), ([7], 0, 15)]
+    assert got == [[1, 2], [3], [4], [8]]
+    with pytest.raises(ConfigError, match="link"):
+        feed.on_replay("BTC", on_replay, 16)
 
 
 # --- several listeners --------------------------------------------------------------------------------------------

@@ -652,7 +652,7 @@ def test_acknowledgements_and_refused_posts_are_passed_on() -> None:
     async def main() -> None:
         async with Venue(refuses) as venue:
             harness = Harness(venue.endpoints)
-            harness.driver._on_subscribed = lambda subscription: harness.log.append(("subscribed", subscription))
+            harness.driver._on_subscribed = lambda subscription, _: harness.log.append(("subscribed", subscription))
             harness.driver.subscribe(BTC)
             async with harness:
                 await harness.seen("control", "error", refused)

@@ -13,6 +13,7 @@ from hlconn._core.tids cimport Tids
 
 cdef enum:
     LINKS = 16
+    EVERY_LINK = 0xFFFF
     TRADES = 3           # beside SLOW, FAST and BBO of book.pxd
 
 cdef struct Counter:
@@ -35,6 +36,7 @@ cdef class Slot:
     cdef object on_book
     cdef object on_trades
     cdef object on_replay        # called once in its place, for the first message after an interruption
+    cdef unsigned int replaying  # over which links that message may come, a bit each; EVERY_LINK: the first of any
     cdef Tids seen
     cdef int64_t first_tid       # of the last message that brought something, and who brought it when
     cdef int64_t first_ns
@@ -80,7 +82,7 @@ cdef class Feed:
     cdef int _raw(self, Envelope* envelope, const char* buf, Py_ssize_t size) except -1
     cdef int _call(self, object callback, object argument, Channel channel, Slot slot) except -1
     cdef int _call_each(self, tuple callbacks, object argument, Channel channel, Slot slot) except -1
-    cdef int _replay(self, Slot slot, object rows, Py_ssize_t known) except -1
+    cdef int _replay(self, Slot slot, object rows, Py_ssize_t known, int link) except -1
     cdef int _ceased(self, Slot slot) except -1
     cdef int _first_was(self, int first, int link, int64_t lead_ns) except -1
     cdef int _lag(self, int64_t recv_ns, int64_t time_ms) except -1

@@ -178,14 +178,22 @@ cdef class Feed:
             slot.on_replay = None
             tids_free(&slot.seen)
 
-    def on_replay(self, coin: str, callback: object) -> None:
-        """For the next trades message of `coin` alone, call `callback(trades, known)` instead of who listens.
+    def on_replay(self, coin: str, callback: object, link: int | None = None) -> None:
+        """For the next trades message of `coin` alone, call `callback(trades, known, link)` instead of who listens.
 
+        link: the next one of that link; of several links, each once, for the same callback. None: of any link, once.
         trades: the new ones, as in `on_trades`, maybe none. known: how many others in the message are not new:
         the venue sends trades without holes, so that one known trade after an interruption proves that none is
         missing. To be armed when the stream was interrupted; needs a callback of `on_trades`. None: not any more.
         """
-        self._slot(coin).on_replay = callback
+        cdef Slot slot = self._slot(coin)
+        if link is None or callback is None:
+            slot.replaying = EVERY_LINK
+        elif slot.on_replay is None:
+            slot.replaying = 1U << link_of(link)
+        else:
+            slot.replaying |= 1U << link_of(link)
+        slot.on_replay = callback
 
     def seen_trades(self, coin: str, tids: np.ndarray) -> np.ndarray:
         """Which of these trades of `coin` were seen before: bool array. tids: integers of 64 bits, one dimension."""
@@ -415,23 +423,25 @@ cdef class Feed:
             counter.twins += 1
             if slot.first_tid == first_tid and slot.first_link != link:
                 self._first_was(slot.first_link, link, recv_ns - slot.first_ns)
-            if slot.on_replay is None:
+            if slot.on_replay is None or not slot.replaying >> link & 1:
                 return 0
         view = self._views[fresh]
         if view is None:
             view = self._views[fresh] = self._rows[:fresh]
             view.flags.writeable = False
-        if slot.on_replay is not None:
-            return self._replay(slot, view, message.total - fresh)
+        if slot.on_replay is not None and slot.replaying >> link & 1:
+            return self._replay(slot, view, message.total - fresh, link)
         self._call(slot.on_trades, view, CH_TRADES, slot)
         return 0
 
-    cdef int _replay(self, Slot slot, rows, Py_ssize_t known) except -1:
+    cdef int _replay(self, Slot slot, rows, Py_ssize_t known, int link) except -1:
         callback = slot.on_replay
-        slot.on_replay = None
+        slot.replaying = 0 if slot.replaying == EVERY_LINK else slot.replaying & ~(1U << link)
+        if slot.replaying == 0:
+            slot.on_replay = None
         self._busy = True
         try:
-            callback(rows, known)
+            callback(rows, known, link)
         except BaseException:
             self._failed = slot
             self._failed_channel = CH_TRADES

@@ -166,7 +166,7 @@ class Driver:
     on_control(channel, message): messages that neither the feed nor the link reads: streams of a user, and answers to
     posts ("post", or "error" when the venue takes no more), be they waited for or not.
     on_post_lost(post_id, reason): no answer to a `post`; each is answered, or lost, once.
-    on_subscribed(subscription): the venue acknowledged it, once on each connection.
+    on_subscribed(subscription, link): the venue acknowledged it, once on each connection.
     on_timing(what, seconds): "ack" and "post" from sent to answered, "reconnect" from a link's end to its next life.
     on_refused(subscription, message): the venue refused; message is its own text.
     on_bad_message(exc): a message that could not be read. on_callback_error(exc): a callback of yours that raised,
@@ -186,7 +186,7 @@ class Driver:
         on_control: Callable[[str, bytes], object] | None = None,
         on_post_lost: Callable[[int, str], object] | None = None,
         on_refused: Callable[[dict[str, Any], str], object] | None = None,
-        on_subscribed: Callable[[dict[str, Any]], object] | None = None,
+        on_subscribed: Callable[[dict[str, Any], int], object] | None = None,
         on_timing: Callable[[str, float], object] | None = None,
         on_bad_message: Callable[[Exception], object] | None = None,
         on_callback_error: Callable[[BaseException], object] | None = None,
@@ -333,9 +333,9 @@ class Driver:
                 self._call(self._on_down, subscription, reason, time.monotonic_ns())
             case Refused(subscription, message):
                 self._call(self._on_refused, subscription, message)
-            case Subscribed(subscription, _, waited_s):
+            case Subscribed(subscription, link, waited_s):
                 self._call(self._on_timing, "ack", waited_s)
-                self._call(self._on_subscribed, subscription)
+                self._call(self._on_subscribed, subscription, link)
             case PostAnswered(_, message, _, waited_s):
                 self._call(self._on_timing, "post", waited_s)
                 self._call(self._on_control, "error" if message.startswith(b'{"channel":"error"') else "post", message)
