@@ -367,8 +367,8 @@ class Market:
     def resumed(self, subscription: Mapping[str, Any], link: int) -> None:
         """With redundancy: the venue has acknowledged the subscription on one of its links."""
         rows = self._rows_of(subscription)
-        if rows is None or subscription["type"] != "trades" or rows.recovery.state is not State.LIVE:
-            return
+        if rows is None or subscription["type"] != "trades" or rows.recovery.state is State.DOWN:
+            return  # when it is down, the first message of any link is looked at
         last_ms = self._feed.last_trade_ms(rows.recovery.coin)
         if not last_ms:
             return
@@ -594,7 +594,7 @@ class Market:
         recovery = rows.recovery
         others, last_ms = rows.doubts.pop(link)
         out: list[Any] = []
-        if not known and recovery.state is State.LIVE and self._others(rows, link) == others:
+        if not known and recovery.state is not State.DOWN and self._others(rows, link) == others:
             out = recovery.down(f"link {link} returned, and of the others nothing was heard since", last_ms)
             out += recovery.first(new.copy(), False)
             self._fill_if_wanted(rows)
