@@ -9,6 +9,7 @@ from typing import Any
 
 import captures
 import numpy as np
+import orjson
 import pytest
 from captures import COINS, T0, wire
 
@@ -332,15 +333,11 @@ def test_a_link_that_returns_shows_what_the_others_missed_without_anybody_notici
         bench.market.up(TRADES, 0)
         bench.feed.on_message(trades(1, 2), link=0)
         bench.feed.on_message(trades(1, 2), link=1)
-        # Link 1 returns. The other one brings what it brings: it lives, and has no holes.
+        # Link 1 returns, and its first trades are known in part, whatever the other one brings meanwhile.
         bench.market.resumed(TRADES, 1)
-        bench.feed.on_message(trades(3), link=0)
-        bench.feed.on_message(trades(4), link=1)
-        bench.feed.on_message(trades(4), link=0)
-        # It returns, and its first trades are known in part.
-        bench.market.resumed(TRADES, 1)
+        bench.feed.on_message(trades(3, 4), link=0)
         bench.feed.on_message(trades(4, 5), link=1)
-        assert await waiting(stream) == [[1, 2], [3], [4], [5]]
+        assert await waiting(stream) == [[1, 2], [3, 4], [5]]
         assert bench.gaps == []
         assert bench.asked == []
         # Link 0 is dead since, and nobody knows.
@@ -351,6 +348,92 @@ def test_a_link_that_returns_shows_what_the_others_missed_without_anybody_notici
         bench.answers["recentTrades"] = [trade(tid) for tid in range(9, 0, -1)]
         await bench.fire()
         assert await waiting(stream) == [(5, 8, True), [6, 7], [8], [9]]
+
+    run(work)
+
+
+def test_an_answer_that_is_newer_than_what_waits_is_not_delivered_before_it() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(1))
+        bench.cut(TRADES)
+        bench.market.up(TRADES, 0)
+        bench.feed.on_message(trades(5))
+        bench.answers["recentTrades"] = [trade(tid) for tid in (9, 8)]
+        await bench.fire()
+        bench.feed.on_message(trades(6, 7))
+        assert await waiting(stream) == [[1], (1, 5, False), [5], [6, 7]]
+
+    run(work)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_two_links_cut_a_hundred_times_bring_what_one_that_is_never_cut_brings(seed: int) -> None:
+    """Independent delays, and one of the two is always there: message by message the same, and nothing is asked."""
+    rng = Random(seed)
+    said: list[bytes] = []
+    tid = 0
+    for time_ms in range(1, 1500):
+        kind = rng.choice(("slow", "bbo", "trades", "trades"))
+        if kind == "trades":
+            count = rng.randint(1, 3)
+            said.append(trades(*range(tid + 1, tid + 1 + count)))
+            tid += count
+        else:
+            said.append(snapshot(time_ms, kind))
+
+    def listen(bench: Bench) -> list[Any]:
+        got: list[Any] = []
+        bench.market.on_trades("BTC", lambda rows: got.append(rows.tolist()))
+        bench.market.on_book("BTC", lambda book: got.append((book.time_ms, book.stale, book.px.tolist())))
+        for subscription in (SLOW, FAST, BBO, TRADES):
+            bench.market.up(subscription, 0)
+        return got
+
+    async def work(bench: Bench) -> None:
+        want, got = listen(alone := Bench()), listen(bench)
+        for message in said:
+            alone.feed.on_message(message)
+        behind = {0: list(said), 1: list(said)}  # what each link has still to bring
+        for link in (0, 1):
+            bench.market.resumed(TRADES, link)
+        cuts = 0
+        while behind[0] and behind[1]:
+            if cuts < 100 and rng.random() < 0.1:
+                # One is cut: what was on its way is lost, and it returns at what the venue says by then.
+                cuts += 1
+                lost = rng.randrange(2)
+                other = behind[1 - lost]
+                at = len(said) - len(other) + rng.randint(0, min(3, len(other) - 1))
+                behind[lost] = said[at:]
+                bench.market.resumed(TRADES, lost)
+                replay = [row for message in said[:at][-20:] for row in trades_in(message)]
+                if replay:
+                    bench.feed.on_message(trades(*replay), link=lost)
+            link = rng.randrange(2)
+            for _ in range(rng.randint(1, 4)):
+                # never so far apart that a replay would not reach back
+                if behind[link] and len(behind[link]) > len(behind[1 - link]) - 8:
+                    bench.feed.on_message(behind[link].pop(0), link=link)
+        for link in (0, 1):
+            for message in behind[link]:
+                bench.feed.on_message(message, link=link)
+        assert cuts == 100
+        assert flat(got) == flat(want)
+        assert bench.gaps == []
+        assert bench.asked == []
+
+    def trades_in(message: bytes) -> list[int]:
+        value = orjson.loads(message)
+        return [row["tid"] for row in value["data"]] if value["channel"] == "trades" else []
+
+    def flat(got: list[Any]) -> tuple[list[Any], list[Any]]:
+        """Trades one by one, for a replay cuts them otherwise; and the books."""
+        return (
+            [row for each in got if isinstance(each, list) for row in each],
+            [each for each in got if isinstance(each, tuple)],
+        )
 
     run(work)
 
@@ -541,6 +624,8 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
         market.on_trades("BTC", lambda rows: called.extend(rows["tid"].tolist()))
         roomy, tight = market.trades("BTC", maxsize=10_000), market.trades("BTC", maxsize=2)
         market.up(TRADES, 0)
+        market.resumed(TRADES, 0)
+        market.resumed(TRADES, 1)
         got: dict[Stream[Any], list[Any]] = {roomy: [], tight: []}
         now, served = 0, {0, 1}
         deaf: set[int] = set()  # half-open: nothing comes, and nobody has noticed yet
@@ -581,6 +666,7 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
             else:
                 got[tight] += await waiting(tight)
             bench.now_ns += 10**9
+        deaf |= market._trades["BTC"].doubts.keys()  # what returned and said nothing yet has not shown what was missed
         market.closed(hlconn.Closed("closed"))
         for stream, read in got.items():
             read += await waiting(stream)
@@ -594,7 +680,7 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
         assert called == [tid for each in got[roomy] if isinstance(each, list) for tid in each]
 
     async def every(_: Bench) -> None:
-        for seed in range(150):
+        for seed in range(300):
             await work(Bench(), seed)
 
     run(every)

@@ -80,6 +80,9 @@ class History(Protocol[_T]):
 
     def first_ms(self, item: _T) -> int: ...
     def last_ms(self, item: _T) -> int: ...
+    def ended_before(self, time_ms: int) -> None:
+        """A gap up to then was declared: nothing older is to come any more."""
+
     def after(self, item: _T, last_ms: int) -> _T | None:
         """What of it is not older than what was delivered: a replay also shows what a gap was declared for before."""
 
@@ -152,6 +155,7 @@ class Recovery(Generic[_T]):
         """What the venue answered to the question of that round."""
         if round_ != self.round or self.state is State.LIVE:
             return []
+        self._held.sort(key=self._history.first_ms)  # a link that returned may be ahead of another
         items, proven, from_ms, to_ms = self._history.join(answer, self._held, self.last_ms)
         return self._end(proven, from_ms, to_ms, [*items, *self._held])
 
@@ -172,12 +176,15 @@ class Recovery(Generic[_T]):
         return [] if self.state is State.LIVE else self._declare()
 
     def _declare(self) -> list[Gap | _T]:
+        self._held.sort(key=self._history.first_ms)
         to_ms = self._history.first_ms(self._held[0]) if self._held else self.last_ms
         return self._end(False, self.last_ms, max(self.last_ms, to_ms), self._held)
 
     def _end(self, proven: bool, from_ms: int, to_ms: int, items: Iterable[_T]) -> list[Gap | _T]:
         items = list(items)
         gap = Gap(self._history.stream, self.coin, from_ms, to_ms, proven, self._reason)
+        if not proven:
+            self._history.ended_before(to_ms)
         if items:
             self.last_item = items[-1]
             self.last_ms = max(self.last_ms, self._history.last_ms(items[-1]))
@@ -194,6 +201,7 @@ class Known(Protocol):
 
     def seen_trades(self, coin: str, tids: NDArray[np.int64]) -> NDArray[np.bool_]: ...
     def note_trades(self, coin: str, trades: Trades) -> None: ...
+    def end_trades_before(self, coin: str, time_ms: int) -> None: ...
 
 
 def read_trades(answer: Any, dtype: np.dtype[np.void]) -> Trades:
@@ -221,6 +229,9 @@ class TradeHistory:
     def last_ms(self, item: Trades) -> int:
         return int(item["time"].max())
 
+    def ended_before(self, time_ms: int) -> None:
+        self._known.end_trades_before(self._coin, time_ms)
+
     def after(self, item: Trades, last_ms: int) -> Trades | None:
         item = item[item["time"] >= last_ms]
         return item if len(item) else None
@@ -230,14 +241,16 @@ class TradeHistory:
         held_tids = np.concatenate([rows["tid"] for rows in held]) if held else np.zeros(0, np.int64)
         is_held = np.isin(filled["tid"], held_tids)
         before = self._known.seen_trades(self._coin, filled["tid"]) & ~is_held
+        first_held = self.first_ms(held[0]) if held else 0
         # What comes after the first one held is there already, or comes by itself.
         end = int(np.argmax(is_held)) if is_held.any() else len(filled)
+        if held and not is_held.any():
+            end = int(np.count_nonzero(filled["time"] < first_held))
         begin = int(np.flatnonzero(before)[-1]) + 1 if before.any() else 0
         new = filled[begin:end]
         new = new[~before[begin:end] & (new["time"] >= last_ms)]
         self._known.note_trades(self._coin, new)
         meets_held = not held or bool(is_held.any())
-        first_held = self.first_ms(held[0]) if held else 0
         if before.any() and meets_held:
             to_ms = max([last_ms, first_held, *new["time"][-1:].tolist()])
             return [new] if len(new) else [], True, last_ms, to_ms
@@ -260,6 +273,9 @@ class CandleHistory:
 
     def last_ms(self, item: Candle) -> int:
         return item.open_ms
+
+    def ended_before(self, time_ms: int) -> None:
+        """Each candle holds all of its time: an older one that comes late is left out by whoever compares it."""
 
     def after(self, item: Candle, last_ms: int) -> Candle | None:
         return item if item.open_ms >= last_ms else None

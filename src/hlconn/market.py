@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from ._core.book import Book
 from ._core.feed import Feed
-from .config import MAX_LINKS
 from .errors import ConfigError, LinkDown, StaleBook, SubscriptionRefused
 from .gaps import Candle, CandleHistory, Gap, Recovery, State, TradeHistory, read_trades
 from .stats import Stats
@@ -104,14 +103,14 @@ class _Books(_Listeners[Book]):
 class _Rows(_Listeners[Any]):
     """Those of one coin's trades or candles, and what becomes of its interruptions."""
 
-    __slots__ = ("doubts", "recovery", "served", "subscription")
+    __slots__ = ("doubts", "links", "recovery", "served", "subscription")
 
     def __init__(self, subscription: dict[str, Any], recovery: Recovery[Any], put: Callable[[Any], object]) -> None:
         super().__init__(put)
         self.subscription, self.recovery = subscription, recovery
         self.served = False  # once was: before that nothing can be interrupted
-        # By link that returned beside others: what those had brought by then, and the time of the newest trade.
-        self.doubts: dict[int, tuple[int, int]] = {}
+        self.doubts: dict[int, int] = {}  # links that returned beside others, and the time of the newest trade then
+        self.links: set[int] = set()  # that had it before
 
 
 class Market:
@@ -361,6 +360,7 @@ class Market:
             return
         out = rows.recovery.down(reason, last_ms)
         if trades:
+            rows.doubts.clear()
             self._feed.on_replay(coin, lambda new, known, link: self._first_trades(rows, new, known))
         self._deliver(rows, out, guarded=True)
 
@@ -369,13 +369,13 @@ class Market:
         rows = self._rows_of(subscription)
         if rows is None or subscription["type"] != "trades" or rows.recovery.state is State.DOWN:
             return  # when it is down, the first message of any link is looked at
-        last_ms = self._feed.last_trade_ms(rows.recovery.coin)
-        if not last_ms:
-            return
-        rows.doubts[link] = self._others(rows, link), last_ms
-        self._feed.on_replay(
-            rows.recovery.coin, lambda new, known, link: self._returned(rows, new, known, link), link
-        )
+        last_ms = self._feed.last_trade_ms(rows.recovery.coin) or 0
+        if not last_ms and link not in rows.links:
+            rows.links.add(link)
+            return  # it is the beginning
+        rows.links.add(link)
+        rows.doubts[link] = last_ms
+        self._look_at(rows, link)
 
     def on_message(self, channel: str, message: bytes) -> None:
         """A message of a channel that the feed does not read."""
@@ -581,21 +581,21 @@ class Market:
         self._fill_if_wanted(rows)
         self._deliver(rows, out, guarded=False)
 
-    def _others(self, rows: _Rows, link: int) -> int:
-        flows = (self._feed.flow(rows.subscription, other) for other in range(MAX_LINKS) if other != link)
-        return sum(max(0, flow) for flow in flows)
+    def _look_at(self, rows: _Rows, link: int) -> None:
+        coin = rows.recovery.coin
+        self._feed.on_replay(coin, lambda new, known, link: self._returned(rows, new, known, link), link)
 
     def _returned(self, rows: _Rows, new: NDArray[np.void], known: int, link: int) -> None:
         """The first message over a link that returned while others were thought to serve the stream.
 
-        A trade that was known proves that none is missing before it. So does any message of another link since: its
-        socket lives, and a socket has no holes. Else the others may be dead without anybody having noticed yet.
+        One trade in it that was known proves that none is missing. Else the others are behind, or dead without
+        anybody having noticed yet: what lies between is asked for, and new trades wait for it.
         """
         recovery = rows.recovery
-        others, last_ms = rows.doubts.pop(link)
+        last_ms = rows.doubts.pop(link)
         out: list[Any] = []
-        if not known and recovery.state is not State.DOWN and self._others(rows, link) == others:
-            out = recovery.down(f"link {link} returned, and of the others nothing was heard since", last_ms)
+        if not known and recovery.state is not State.DOWN:
+            out = recovery.down(f"link {link} returned, and nothing that it said was known", last_ms)
             out += recovery.first(new.copy(), False)
             self._fill_if_wanted(rows)
         elif len(new):
@@ -644,6 +644,8 @@ class Market:
             if rows.subscription["type"] == "trades":
                 if rows.recovery.state is State.LIVE:
                     self._feed.on_replay(rows.recovery.coin, None)
+                    for link in rows.doubts:
+                        self._look_at(rows, link)
                 self._aim_trades(rows.recovery.coin, rows)
 
     def _failed(self, rows: _Rows, exc: BaseException) -> None:

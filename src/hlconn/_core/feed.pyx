@@ -95,7 +95,7 @@ cdef Py_ssize_t sift(Tids* seen, char* rows, Py_ssize_t stride, Py_ssize_t total
         fresh = 0
     for i in range(total):
         row = <TradeRow*>(rows + i * stride)
-        if row.time >= known_ms and tids_add(seen, row.tid, row.time):
+        if row.time >= known_ms and row.time >= seen.floor_ms and tids_add(seen, row.tid, row.time):
             newest = max(newest, row.time)
             if fresh != i:
                 memcpy(rows + fresh * stride, rows + i * stride, <size_t>stride)
@@ -221,6 +221,12 @@ cdef class Feed:
             tids_add(&slot.seen, tid, time_ms)
             newest = max(newest, time_ms)
         slot.seen.time_ms = newest
+
+    def end_trades_before(self, coin: str, time_ms: int) -> None:
+        """Trades of `coin` older than this, by the venue's time, are not delivered any more: they are declared lost."""
+        cdef Slot slot = self._slot(coin)
+        if slot.on_trades is not None:
+            slot.seen.floor_ms = max(slot.seen.floor_ms, <int64_t>time_ms)
 
     def on_stale(self, callback: object) -> None:
         """Call `callback(coin, reason)` when a live book ceases to be live, whatever the reason. None: no more."""
