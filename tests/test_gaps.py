@@ -31,6 +31,9 @@ class Known:
     def seen_trades(self, coin: str, tids: NDArray[np.int64]) -> NDArray[np.bool_]:
         return np.array([int(tid) in self.tids for tid in tids], np.bool_)
 
+    def end_trades_before(self, coin: str, time_ms: int) -> None:
+        self.ended_ms = time_ms
+
     def note_trades(self, coin: str, trades: Rows) -> None:
         self.tids |= set(trades["tid"].tolist())
 
@@ -153,6 +156,7 @@ def test_the_end_declares_what_is_open() -> None:
     recovery = interrupted(known, 3)
     first(recovery, known, 8)
     assert shown(recovery.give_up()) == [(3, 8, False), [8]]
+    assert known.ended_ms == 8
     assert recovery.give_up() == []
 
 
