@@ -617,6 +617,49 @@ def test_a_stream_that_speaks_again_after_it_was_subscribed_to_again_is_up() -> 
     assert run_to(link, 13.4)[-1] == unsubscribe(FAST), "a later silence is a new one"
 
 
+def use_up_the_budget(link: Link, now_s: float) -> None:
+    """Of this minute, for streams of the market."""
+    for _ in range(SessionConfig().messages_per_minute):
+        link._limits.take(now_s, "market")
+
+
+def test_what_was_to_be_given_up_and_is_wanted_again_goes_down_when_it_falls_silent() -> None:
+    link, flow = flowing(FAST, ETH)
+    flow.move(FAST)
+    run_to(link, 1.0)
+    use_up_the_budget(link, 1.0)
+    assert link.unsubscribe(1.0, FAST) == []
+    assert run_to(link, 10.0) == [], "nothing is told about what nobody wants"
+    assert link.subscribe(10.0, FAST) == [Subscribed(FAST), Up(FAST)]
+    assert run_to(link, 12.9) == [], "nobody listened before"
+    assert run_to(link, 13.0) == [Down(FAST, "silent for 3.0 s")]
+    assert run_to(link, 60.9) == [], "subscribing again waits for room, and until then the socket is not to blame"
+    assert run_to(link, 61.0) == [unsubscribe(FAST)]
+
+
+def test_a_silence_is_not_over_because_the_stream_was_not_wanted_for_a_moment() -> None:
+    link, flow = flowing(FAST, ETH)
+    use_up_the_budget(link, 1.0)
+    assert run_to(link, 3.0) == [Down(FAST, "silent for 3.0 s")]
+    assert link.unsubscribe(3.1, FAST) == []
+    assert link.subscribe(3.2, FAST) == []
+    assert run_to(link, 4.0) == []
+    assert states(link) == [SubState.STALE, SubState.LIVE]
+    flow.move(FAST)
+    assert run_to(link, 5.0) == [Up(FAST)]
+
+
+def test_a_stream_that_speaks_before_it_could_be_unsubscribed_is_left_alone() -> None:
+    link, flow = flowing(FAST, ETH)
+    use_up_the_budget(link, 1.0)
+    assert run_to(link, 3.0) == [Down(FAST, "silent for 3.0 s")]
+    effects = []
+    for n in range(4, 64):
+        flow.move(FAST)
+        effects += run_to(link, float(n))
+    assert effects == [Up(FAST)]
+
+
 def test_a_link_on_which_nothing_flows_is_replaced_at_once() -> None:
     other = {**FAST, "coin": "ETH"}
     link, flow = flowing(FAST, other)

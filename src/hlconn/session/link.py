@@ -479,10 +479,10 @@ class Link:
         again, sub.wanted, sub.failed = not sub.wanted, True, False
         if sub.on and not sub.asked and not sub.sure:
             self._set(sub, asked="", on=False)  # it is asked for again; if it is on, the venue says so
-        if again and sub.on and not sub.asked:  # it was to be given up, and nothing was said of that yet
-            self._queues[sub.kind].pop(key, None)
-            sub.moved_s = now_s
-            return [Subscribed(dict(sub.given), self.number), self._up(sub)]
+        if again and sub.on and not sub.asked and not sub.repairing:
+            self._queues[sub.kind].pop(key, None)  # it was to be given up, and nothing was said of that yet
+            sub.count, sub.moved_s = self._flow(sub.given), now_s  # what nobody wanted may not have been counted
+            return self._served(sub, 0.0)
         return self._go_on(now_s, sub)
 
     def unsubscribe(self, now_s: float, subscription: Mapping[str, Any]) -> list[Effect]:
@@ -490,7 +490,7 @@ class Link:
         sub = self._subscriptions.get(canonical(fold(subscription)))
         if sub is None or self.state is LinkState.CLOSED:
             return []
-        sub.wanted = sub.failed = sub.stale = sub.repairing = False
+        sub.wanted = sub.failed = False  # a silence is remembered: it is not over because nobody looks
         return self._go_on(now_s, sub)
 
     def post(self, now_s: float, post_id: int, data: bytes, timeout_s: float, *, urgent: bool = False) -> list[Effect]:
@@ -829,12 +829,12 @@ class Link:
         for sub in self._watched.values():
             next_s = min(next_s, now_s + sub.period_s)
             count = self._flow(sub.given)
-            if count < 0:
+            if count < 0 or not sub.wanted:  # nothing is told about what nobody wants, and nothing repaired
                 continue
             counted += 1
             if count != sub.count:
-                sub.count, sub.moved_s, sub.proven, sub.repairs = count, now_s, True, 0
-                if sub.stale and sub.wanted:
+                sub.count, sub.moved_s, sub.proven, sub.repairs, sub.repairing = count, now_s, True, 0, False
+                if sub.stale:
                     sub.stale = False
                     effects.append(self._up(sub))
                 continue
@@ -856,13 +856,14 @@ class Link:
         if now_s >= self._patient_until_s:
             if len(silent) == counted >= 2:
                 return [*effects, *self._replace(now_s, f"none of {counted} periodic streams brings data")]
-            if again := [sub for sub in silent if sub.repairs]:
+            if again := [sub for sub in silent if sub.repairs and not sub.repairing]:
                 wire = orjson.dumps(again[0].given).decode()
                 return [*effects, *self._replace(now_s, f"no data of {wire}, also after subscribing again")]
         for sub in silent:
-            sub.repairs += 1
-            sub.repairing = True
-            effects += self._go_on(now_s, sub)
+            if not sub.repairing:  # else that still waits for room in the budget
+                sub.repairs += 1
+                sub.repairing = True
+                effects += self._go_on(now_s, sub)
         return effects
 
     def _on_error(self, now_s: float, text: str) -> list[Effect]:
@@ -901,12 +902,15 @@ class Link:
         if sub.proven:
             sub.repairs = 0
         sub.count, sub.moved_s = count, now_s
-        if not sub.wanted:  # but it may be again, before that is said
-            return self._go_on(now_s, sub)
         if sub.period_s:
             look_s = now_s + sub.period_s
             self._look_s = look_s if len(self._watched) == 1 else min(self._look_s, look_s)
-        effects: list[Effect] = [Subscribed(dict(sub.given), self.number, now_s - sub.sent_s)]
+        if not sub.wanted:  # but it may be again, before that is said
+            return self._go_on(now_s, sub)
+        return self._served(sub, now_s - sub.sent_s)
+
+    def _served(self, sub: _Subscription, waited_s: float) -> list[Effect]:
+        effects: list[Effect] = [Subscribed(dict(sub.given), self.number, waited_s)]
         if sub.proven or not sub.stale:  # after a silence only data prove that it is over
             sub.stale = False
             effects.append(self._up(sub))
