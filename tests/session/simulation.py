@@ -621,7 +621,7 @@ class World:
             if given["type"] == other["type"] == "l2Book" and given["coin"] == other["coin"]:
                 assert given.get("nSigFigs") == other.get("nSigFigs"), f"two aggregations on link {connection.link}"
         mute = "silent socket" in connection.streams.values() or self.chance(0.1)
-        connection.streams[key] = self.rng.choice(["silent", "flows"]) if mute and _is_book(key) else "flows"
+        connection.streams[key] = self.rng.choice(["silent", "flows"]) if mute and _begins(key) else "flows"
 
     def _take_post(self, connection: Connection, post_id: int) -> None:
         if self.chance(0.1):
@@ -691,6 +691,11 @@ def count(times_s: deque[float], now_s: float) -> None:
 
 def _is_book(key: bytes) -> bool:
     return b'"l2Book"' in key and b"nSigFigs" not in key
+
+
+def _begins(key: bytes) -> bool:
+    """With the present state, at once: what should bring data can be silent from the start."""
+    return _is_book(key) or b'"bbo"' in key
 
 
 def _period_s(given: Mapping[str, Any], config: SessionConfig) -> float:

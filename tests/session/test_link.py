@@ -617,6 +617,89 @@ def test_a_stream_that_speaks_again_after_it_was_subscribed_to_again_is_up() -> 
     assert run_to(link, 13.4)[-1] == unsubscribe(FAST), "a later silence is a new one"
 
 
+BBO: dict[str, Any] = {"type": "bbo", "coin": "BTC"}
+
+
+def test_a_bbo_is_live_with_its_first_message_and_may_be_silent_after_it() -> None:
+    link, flow = flowing(BBO, FAST)
+    assert states(link) == [SubState.ACKED, SubState.ACKED]
+    flow.move(BBO)
+    assert states(link) == [SubState.LIVE, SubState.ACKED]
+    for n in range(20):
+        flow.move(FAST)
+        assert run_to(link, n / 2 + 0.4) == []
+
+
+def test_a_bbo_without_its_first_message_is_subscribed_to_again_a_few_times_and_costs_no_socket() -> None:
+    other = {**BBO, "coin": "ETH"}
+    link, flow = flowing(BBO, other)
+    flow.move(other)
+    told: list[Effect] = []
+    for silent_since_s, waits_s in (0.0, 3.0), (3.0, 3.0), (6.0, 6.0):
+        now_s = silent_since_s + waits_s
+        told += run_to(link, now_s)
+        assert link.on_control(now_s, 1, unsubscribed(BBO)) == [subscribe(BBO)]
+        told += link.on_control(now_s, 1, ack(BBO))
+    again = [unsubscribe(BBO), Subscribed(BBO)]
+    assert told[:-1] == [Down(BBO, "silent for 3.0 s"), *again, *again, *again]
+    assert told[-1] == Up(BBO), "there may be nothing to bring: its word has to do"
+    assert run_to(link, 500.0) == []
+    assert link.counters.replaced == 0
+
+
+def test_a_bbo_whose_first_message_was_lost_is_up_once_it_came() -> None:
+    link, flow = flowing(BBO)
+    assert run_to(link, 3.0) == [Down(BBO, "silent for 3.0 s"), unsubscribe(BBO)]
+    link.on_control(3.1, 1, unsubscribed(BBO))
+    assert link.on_control(3.2, 1, ack(BBO)) == [Subscribed(BBO)]
+    flow.move(BBO)
+    assert run_to(link, 4.0) == [Up(BBO)]
+    assert run_to(link, 500.0) == []
+
+
+def use_up_the_budget(link: Link, now_s: float) -> None:
+    """Of this minute, for streams of the market."""
+    for _ in range(SessionConfig().messages_per_minute):
+        link._limits.take(now_s, "market")
+
+
+def test_what_was_to_be_given_up_and_is_wanted_again_goes_down_when_it_falls_silent() -> None:
+    link, flow = flowing(FAST, ETH)
+    flow.move(FAST)
+    run_to(link, 1.0)
+    use_up_the_budget(link, 1.0)
+    assert link.unsubscribe(1.0, FAST) == []
+    assert run_to(link, 10.0) == [], "nothing is told about what nobody wants"
+    assert link.subscribe(10.0, FAST) == [Subscribed(FAST), Up(FAST)]
+    assert run_to(link, 12.9) == [], "nobody listened before"
+    assert run_to(link, 13.0) == [Down(FAST, "silent for 3.0 s")]
+    assert run_to(link, 60.9) == [], "subscribing again waits for room, and until then the socket is not to blame"
+    assert run_to(link, 61.0) == [unsubscribe(FAST)]
+
+
+def test_a_silence_is_not_over_because_the_stream_was_not_wanted_for_a_moment() -> None:
+    link, flow = flowing(FAST, ETH)
+    use_up_the_budget(link, 1.0)
+    assert run_to(link, 3.0) == [Down(FAST, "silent for 3.0 s")]
+    assert link.unsubscribe(3.1, FAST) == []
+    assert link.subscribe(3.2, FAST) == []
+    assert run_to(link, 4.0) == []
+    assert states(link) == [SubState.STALE, SubState.LIVE]
+    flow.move(FAST)
+    assert run_to(link, 5.0) == [Up(FAST)]
+
+
+def test_a_stream_that_speaks_before_it_could_be_unsubscribed_is_left_alone() -> None:
+    link, flow = flowing(FAST, ETH)
+    use_up_the_budget(link, 1.0)
+    assert run_to(link, 3.0) == [Down(FAST, "silent for 3.0 s")]
+    effects = []
+    for n in range(4, 64):
+        flow.move(FAST)
+        effects += run_to(link, float(n))
+    assert effects == [Up(FAST)]
+
+
 def test_a_link_on_which_nothing_flows_is_replaced_at_once() -> None:
     other = {**FAST, "coin": "ETH"}
     link, flow = flowing(FAST, other)

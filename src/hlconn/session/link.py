@@ -10,7 +10,8 @@ is then ignored instead of being taken for news of the present one.
 
 An acknowledgement is a promise, data are the proof. One message about a subscription is in flight at a time; without an
 answer it is sent again, for itself alone. A stream that should bring data every few seconds and does not is
-unsubscribed and subscribed again, and if that does not help the socket is replaced.
+unsubscribed and subscribed again, and if that does not help the socket is replaced. Of bbo only the first message is
+sure to come, for the venue begins with the present state; without it bbo is subscribed to again, on the same socket.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ _SILENT_PERIODS = 3  # periods without a message after which a periodic stream c
 _LATE_S = 0.25  # a timer so late means that our own loop stood still: what came meanwhile may not have been read yet
 _PATIENCE_S = 60.0  # between two sockets given up for silence on them; doubles each time
 _MOST_PATIENCE_S = 600.0
+_BELIEVED = 3  # times a stream was subscribed to for its first message, after which its acknowledgement has to do
 _SLOWEST = 4  # how many times the usual time repeated tries are apart at most
 _MAX_POSTS = 100  # in flight at the venue, over all connections of an IP address (its docs, rate limits)
 _EPS_S = 1e-6  # sums of times are not exact
@@ -282,7 +284,7 @@ class Limits:
 @dataclass(slots=True, eq=False)
 class _Subscription:
     """asked: the method whose answer is awaited. on: the venue has it, or may have it. sure: it has said so.
-    proven: data came.
+    proven: data came. once: only its first message is due, none after it.
 
     count, moved_s: how many messages it had brought when it was last looked at, and since when that is so.
     """
@@ -292,6 +294,7 @@ class _Subscription:
     key: bytes
     period_s: float
     number: int
+    once: bool = False
     wanted: bool = True
     asked: str = ""
     on: bool = False
@@ -403,7 +406,7 @@ class Link:
         self._asking = 0  # how many have an answer due
         # To be sent, streams of a user first.
         self._queues: dict[str, dict[bytes, _Subscription]] = {"user": {}, "market": {}}
-        self._watched: dict[bytes, _Subscription] = {}  # periodic ones that are on
+        self._watched: dict[bytes, _Subscription] = {}  # those that are on, and should bring data
         self._posts: dict[int, tuple[float, float]] = {}  # in flight: when they are given up, when they were sent
         self._dues: list[tuple[float, int, _Subscription | int]] = []  # a heap; what is settled stays until it is due
         self._count = 0
@@ -474,15 +477,16 @@ class Link:
         if sub is None:
             self._count += 1
             sub = _Subscription(dict(subscription), folded, key, self._period_s(folded), self._count)
+            sub.once = folded.get("type") == "bbo"
             self._subscriptions[key] = sub
             self._topics.setdefault(_topic(folded), {})[key] = sub
         again, sub.wanted, sub.failed = not sub.wanted, True, False
         if sub.on and not sub.asked and not sub.sure:
             self._set(sub, asked="", on=False)  # it is asked for again; if it is on, the venue says so
-        if again and sub.on and not sub.asked:  # it was to be given up, and nothing was said of that yet
-            self._queues[sub.kind].pop(key, None)
-            sub.moved_s = now_s
-            return [Subscribed(dict(sub.given), self.number), self._up(sub)]
+        if again and sub.on and not sub.asked and not sub.repairing:
+            self._queues[sub.kind].pop(key, None)  # it was to be given up, and nothing was said of that yet
+            sub.count, sub.moved_s = self._flow(sub.given), now_s  # what nobody wanted may not have been counted
+            return self._served(sub, 0.0)
         return self._go_on(now_s, sub)
 
     def unsubscribe(self, now_s: float, subscription: Mapping[str, Any]) -> list[Effect]:
@@ -490,7 +494,7 @@ class Link:
         sub = self._subscriptions.get(canonical(fold(subscription)))
         if sub is None or self.state is LinkState.CLOSED:
             return []
-        sub.wanted = sub.failed = sub.stale = sub.repairing = False
+        sub.wanted = sub.failed = False  # a silence is remembered: it is not over because nobody looks
         return self._go_on(now_s, sub)
 
     def post(self, now_s: float, post_id: int, data: bytes, timeout_s: float, *, urgent: bool = False) -> list[Effect]:
@@ -744,10 +748,13 @@ class Link:
     # Subscriptions.
 
     def _period_s(self, folded: Mapping[str, Any]) -> float:
-        """Of l2Book: the venue pushes every so often, changed or not. 0 for streams that may rightly be silent."""
-        if folded.get("type") != "l2Book":
-            return 0.0
-        return self._config.fast_period_s if folded.get("fast") is True else self._config.slow_period_s
+        """Of l2Book: the venue pushes every so often, changed or not. 0 for streams that may rightly be silent.
+
+        Of bbo, which may be so after its first message: how long that takes at most.
+        """
+        if folded.get("type") == "bbo" or (folded.get("type") == "l2Book" and folded.get("fast") is True):
+            return self._config.fast_period_s
+        return self._config.slow_period_s if folded.get("type") == "l2Book" else 0.0
 
     def _silence_s(self, sub: _Subscription) -> float:
         return max(_SILENT_PERIODS * sub.period_s, self._config.silence_min_s)
@@ -821,22 +828,24 @@ class Link:
         return [self._ask(now_s, sub, method)]
 
     def _look(self, now_s: float) -> list[Effect]:
-        """Which periodic streams bring data, and what to do about those that do not."""
+        """Which streams that should bring data do, and what to do about those that do not."""
         effects: list[Effect] = []
         silent: list[_Subscription] = []
         counted = 0
         next_s = float("inf")
-        for sub in self._watched.values():
+        for sub in list(self._watched.values()):
             next_s = min(next_s, now_s + sub.period_s)
             count = self._flow(sub.given)
-            if count < 0:
+            if count < 0 or not sub.wanted:  # nothing is told about what nobody wants, and nothing repaired
                 continue
-            counted += 1
+            counted += not sub.once
             if count != sub.count:
-                sub.count, sub.moved_s, sub.proven, sub.repairs = count, now_s, True, 0
-                if sub.stale and sub.wanted:
+                sub.count, sub.moved_s, sub.proven, sub.repairs, sub.repairing = count, now_s, True, 0, False
+                if sub.stale:
                     sub.stale = False
                     effects.append(self._up(sub))
+                if sub.once:
+                    del self._watched[sub.key]
                 continue
             patience_s = self._silence_s(sub) * min(2 ** max(0, sub.repairs - 1), _SLOWEST)
             if now_s - sub.moved_s + _EPS_S >= patience_s:
@@ -854,15 +863,16 @@ class Link:
                 self.counters.silences += 1
                 effects.append(self._down(sub, f"silent for {now_s - sub.moved_s:.1f} s"))
         if now_s >= self._patient_until_s:
-            if len(silent) == counted >= 2:
+            if sum(not sub.once for sub in silent) == counted >= 2:
                 return [*effects, *self._replace(now_s, f"none of {counted} periodic streams brings data")]
-            if again := [sub for sub in silent if sub.repairs]:
+            if again := [sub for sub in silent if sub.repairs and not sub.repairing and not sub.once]:
                 wire = orjson.dumps(again[0].given).decode()
                 return [*effects, *self._replace(now_s, f"no data of {wire}, also after subscribing again")]
         for sub in silent:
-            sub.repairs += 1
-            sub.repairing = True
-            effects += self._go_on(now_s, sub)
+            if not sub.repairing:  # else that still waits for room in the budget
+                sub.repairs += 1
+                sub.repairing = True
+                effects += self._go_on(now_s, sub)
         return effects
 
     def _on_error(self, now_s: float, text: str) -> list[Effect]:
@@ -897,16 +907,21 @@ class Link:
         self._set(sub, asked="", on=True)
         sub.sure = True
         count = self._flow(sub.given) if sub.period_s else -1
-        sub.proven = count < 0 or count > sub.count
+        sub.proven = count < 0 or count > sub.count or (sub.once and sub.repairs >= _BELIEVED)
         if sub.proven:
             sub.repairs = 0
+            if sub.once:
+                self._watched.pop(sub.key, None)
         sub.count, sub.moved_s = count, now_s
-        if not sub.wanted:  # but it may be again, before that is said
-            return self._go_on(now_s, sub)
         if sub.period_s:
             look_s = now_s + sub.period_s
             self._look_s = look_s if len(self._watched) == 1 else min(self._look_s, look_s)
-        effects: list[Effect] = [Subscribed(dict(sub.given), self.number, now_s - sub.sent_s)]
+        if not sub.wanted:  # but it may be again, before that is said
+            return self._go_on(now_s, sub)
+        return self._served(sub, now_s - sub.sent_s)
+
+    def _served(self, sub: _Subscription, waited_s: float) -> list[Effect]:
+        effects: list[Effect] = [Subscribed(dict(sub.given), self.number, waited_s)]
         if sub.proven or not sub.stale:  # after a silence only data prove that it is over
             sub.stale = False
             effects.append(self._up(sub))
