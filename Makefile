@@ -41,11 +41,10 @@ lint: $(VENV)/.dev
 		hlconn._core.action hlconn._core.sign hlconn._core.secp hlconn._core.oneshot
 
 # The same tests on a build with bounds checks, overflow checks and assertions; without those of the venue in a box,
-# which runs nothing that is compiled here. No link-time optimisation: it takes a minute and checks nothing.
+# which runs nothing that is compiled here.
 checked: $(VENV)/.dev
 	$(PIP) install -q --no-deps --no-build-isolation --upgrade --target build/checked/site \
-		--config-settings=build-dir=build/checked/cmake --config-settings=cmake.define.HLCONN_CHECKED=ON \
-		--config-settings=cmake.define.HLCONN_LTO=OFF .
+		--config-settings=build-dir=build/checked/cmake --config-settings=cmake.define.HLCONN_CHECKED=ON .
 	HLCONN_EXPECT_CHECKED=ON PYTHONPATH=build/checked/site $(BIN)/python -m pytest -q --ignore tests/sim
 
 asan: $(VENV)/.dev

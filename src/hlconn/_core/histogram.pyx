@@ -22,7 +22,7 @@ cdef extern from *:
     int hl_top_bit(unsigned long long x) nogil  # x is not 0
 
 cdef enum:
-    STEPS = 1 << STEP_BITS
+    STEPS = 32           # 1 << STEP_BITS, which Cython cannot say in a build with overflow checks
 
 
 # Below STEPS each value has a bucket of its own; above, each doubling has STEPS buckets of equal width.
@@ -115,7 +115,7 @@ cdef class Histogram:
         cdef double share = p
         cdef int64_t rank
         cdef int64_t below = 0
-        cdef Py_ssize_t i
+        cdef Py_ssize_t i = 0
         cdef double low
         if not 0 <= share <= 100:
             raise ConfigError(f"a percentile is 0 to 100, not {p!r}")
@@ -124,10 +124,10 @@ cdef class Histogram:
         rank = max(<int64_t>1, <int64_t>ceil(share / 100 * <double>self.count))
         if rank >= self.count:
             return <double>self._max
-        for i in range(BUCKETS):
+        below = self._buckets[0]
+        while below < rank:  # all of them together are `count`, which is not below it
+            i += 1
             below += self._buckets[i]
-            if below >= rank:
-                break
         low = <double>lowest_of(i)
         if i >= 2 * STEPS:
             low += <double>(<int64_t>1 << (<int>(i >> STEP_BITS) - 1)) / 2
@@ -152,5 +152,5 @@ cdef class Histogram:
     def __repr__(self) -> str:
         if not self.count:
             return "<Histogram, empty>"
-        values = ", ".join(f"p{p:g} {self.percentile(p):,.0f}" for p in (50, 99))
-        return f"<Histogram of {self.count:,}: {values}, max {self._max:,}>"
+        p50, p99 = self.percentile(50), self.percentile(99)
+        return f"<Histogram of {self.count:,}: p50 {p50:,.0f}, p99 {p99:,.0f}, max {self._max:,}>"
