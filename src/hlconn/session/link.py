@@ -913,7 +913,7 @@ class Link:
             if sub.once:
                 self._watched.pop(sub.key, None)
         sub.count, sub.moved_s = count, now_s
-        if sub.period_s:
+        if sub.key in self._watched:
             look_s = now_s + sub.period_s
             self._look_s = look_s if len(self._watched) == 1 else min(self._look_s, look_s)
         if not sub.wanted:  # but it may be again, before that is said
