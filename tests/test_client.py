@@ -460,7 +460,7 @@ def test_a_cut_is_a_gap_in_its_place_and_the_trades_around_it_are_the_venues() -
             missing = set(list(made)[first : last + 1]) - set(got)
             assert not missing or not all(gap.proven for gap in gaps)
             assert [gap for gap in told if gap.stream == "trades"][:3] == gaps
-            assert hl.stats() == {}
+            assert set(hl.stats()) == {"ack_ns", "reconnect_ns"}  # the rest only once it is measured
 
     run(work)
 
