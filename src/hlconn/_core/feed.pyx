@@ -87,6 +87,8 @@ cdef Py_ssize_t sift(Tids* seen, char* rows, Py_ssize_t stride, Py_ssize_t total
         row = <TradeRow*>(rows + i * stride)
         if row.time <= newest and row.time > known_ms and tids_has(seen, row.tid):
             known_ms = row.time
+    if seen.floor_ms != 0:
+        known_ms = max(known_ms, seen.floor_ms)
     if not tids_fit(seen, total):
         for i in range(total):
             fresh += not tids_has(seen, (<TradeRow*>(rows + i * stride)).tid)
@@ -95,7 +97,7 @@ cdef Py_ssize_t sift(Tids* seen, char* rows, Py_ssize_t stride, Py_ssize_t total
         fresh = 0
     for i in range(total):
         row = <TradeRow*>(rows + i * stride)
-        if row.time >= known_ms and row.time >= seen.floor_ms and tids_add(seen, row.tid, row.time):
+        if row.time >= known_ms and tids_add(seen, row.tid, row.time):
             newest = max(newest, row.time)
             if fresh != i:
                 memcpy(rows + fresh * stride, rows + i * stride, <size_t>stride)

@@ -26,7 +26,7 @@ cdef struct Tids:
     Py_ssize_t size      # places in each table, a power of two
     Py_ssize_t used      # tids in `now`
     int64_t time_ms      # of the newest trade of the messages before
-    int64_t floor_ms     # nothing older is new any more
+    int64_t floor_ms     # nothing older is new any more; 0: nothing was declared lost
     bint zero_now
     bint zero_before
 
