@@ -41,6 +41,7 @@ from .types import (
     Ack,
     Builder,
     CancelResult,
+    Candle,
     Cloid,
     Done,
     Fill,
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
     from ._core import action
     from ._core.sign import Signed, Signer
     from .client import Client, connect
-    from .gaps import Candle, Gap
+    from .gaps import Gap
     from .nonces import Nonces
     from .session.link import LinkState
     from .streams import Stream
@@ -160,7 +161,6 @@ __version__ = "0.1.0"
 
 # asyncio, picows, orjson and what signs are imported when somebody connects or signs, not when somebody reads a file
 _LATER = {
-    "Candle": ".gaps",
     "Client": ".client",
     "Difference": ".trading.ledger",
     "ClockBehind": ".trading.orders",

@@ -15,7 +15,9 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Candle", "CandleHistory", "Gap", "Known", "Recovery", "TradeHistory", "read_trades"]
+from .types import Candle
+
+__all__ = ["CandleHistory", "Gap", "Known", "Recovery", "TradeHistory", "read_trades"]
 
 _T = TypeVar("_T")
 
@@ -39,32 +41,6 @@ class Gap:
     proven: bool
     reason: str = ""
     dropped: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Candle:
-    """One candle of the venue, maybe still forming: it is final when one with a later `open_ms` comes.
-
-    open_ms, close_ms: its first and last ms. volume: base units. n: trades.
-    """
-
-    coin: str
-    interval: str
-    open_ms: int
-    close_ms: int
-    open: float
-    high: float
-    low: float
-    close: float
-    volume: float
-    n: int
-
-    @classmethod
-    def read(cls, data: dict[str, Any]) -> Candle:
-        """From the venue's object. KeyError, TypeError or ValueError for what is none."""
-        open_, high, low, close, volume = (float(data[key]) for key in "ohlcv")
-        coin, interval, n = str(data["s"]), str(data["i"]), int(data["n"])
-        return cls(coin, interval, int(data["t"]), int(data["T"]), open_, high, low, close, volume, n)
 
 
 class State(Enum):

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from ._core.book import Book
 from ._core.feed import Feed
 from .errors import ConfigError, LinkDown, StaleBook, SubscriptionRefused
-from .gaps import Candle, CandleHistory, Gap, Recovery, State, TradeHistory, read_trades
+from .gaps import CandleHistory, Gap, Recovery, State, TradeHistory, read_trades
 from .stats import Stats
 from .streams import LatestBook, Overflow, Stream
-from .types import FEEDS, TRADE_DTYPE, TRADE_USERS_DTYPE
+from .types import FEEDS, TRADE_DTYPE, TRADE_USERS_DTYPE, Candle
 
 __all__ = ["BookCallback", "GapCallback", "Market", "TradesCallback"]
 

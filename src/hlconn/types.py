@@ -23,6 +23,7 @@ __all__ = [
     "Ack",
     "Builder",
     "CancelResult",
+    "Candle",
     "Cloid",
     "Done",
     "Fill",
@@ -487,3 +488,29 @@ class Position:
     coin: str
     szi: Decimal
     entry_px: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Candle:
+    """One candle of the venue, maybe still forming: it is final when one with a later `open_ms` comes.
+
+    open_ms, close_ms: its first and last ms. volume: base units. n: trades.
+    """
+
+    coin: str
+    interval: str
+    open_ms: int
+    close_ms: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float
+    n: int
+
+    @classmethod
+    def read(cls, data: dict[str, Any]) -> Candle:
+        """From the venue's object. KeyError, TypeError or ValueError for what is none."""
+        open_, high, low, close, volume = (float(data[key]) for key in "ohlcv")
+        coin, interval, n = str(data["s"]), str(data["i"]), int(data["n"])
+        return cls(coin, interval, int(data["t"]), int(data["T"]), open_, high, low, close, volume, n)
