@@ -166,6 +166,7 @@ class Client:
         self._body_done = False
         self._failure: BaseException | None = None
         self._on_state: list[StateCallback] = []
+        self._up_on: dict[str, set[int]] = {}
 
     @property
     def market(self) -> Market:
@@ -348,11 +349,15 @@ class Client:
         for callback in self._on_state:
             callback(state, reason, now_ns)
 
-    def _up(self, subscription: dict[str, Any], recv_ns: int) -> None:
+    def _up(self, subscription: dict[str, Any], link: int, recv_ns: int) -> None:
+        self._up_on.setdefault(repr(subscription), set()).add(link)
         self.market.up(subscription, recv_ns)
 
-    def _down(self, subscription: dict[str, Any], reason: str, recv_ns: int) -> None:
-        self.market.down(subscription, reason, recv_ns)
+    def _down(self, subscription: dict[str, Any], link: int, reason: str, recv_ns: int) -> None:
+        up_on = self._up_on.setdefault(repr(subscription), set())
+        up_on.discard(link)
+        if not up_on:
+            self.market.down(subscription, reason, recv_ns)
 
     def _control(self, channel: str, message: bytes) -> None:
         if self._trader is not None:

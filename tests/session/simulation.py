@@ -62,16 +62,16 @@ class Sink(Protocol):
     """What stands on a session. link: which one brought it."""
 
     def on_data(self, now_s: float, link: int, message: bytes) -> object: ...
-    def on_up(self, now_s: float, subscription: Mapping[str, Any]) -> object: ...
-    def on_down(self, now_s: float, subscription: Mapping[str, Any], reason: str) -> object: ...
+    def on_up(self, now_s: float, subscription: Mapping[str, Any], link: int) -> object: ...
+    def on_down(self, now_s: float, subscription: Mapping[str, Any], link: int, reason: str) -> object: ...
 
 
 class Deaf:
     """Nothing stands on it."""
 
     def on_data(self, now_s: float, link: int, message: bytes) -> None: ...
-    def on_up(self, now_s: float, subscription: Mapping[str, Any]) -> None: ...
-    def on_down(self, now_s: float, subscription: Mapping[str, Any], reason: str) -> None: ...
+    def on_up(self, now_s: float, subscription: Mapping[str, Any], link: int) -> None: ...
+    def on_down(self, now_s: float, subscription: Mapping[str, Any], link: int, reason: str) -> None: ...
 
 
 class Connection:
@@ -132,6 +132,7 @@ class World:
         self.wanted: dict[bytes, dict[str, Any]] = {}
         self.refused: set[bytes] = set()
         self.up: dict[bytes, float] = {}  # since when, as told
+        self.up_on: dict[bytes, set[int]] = {}  # by which links, as told
         self.heard_s: dict[bytes, float] = {}
         self.silences: dict[bytes, tuple[int, int, float]] = {}  # the socket and when, as told
         self.acked_s: dict[bytes, float] = {}
@@ -321,6 +322,7 @@ class World:
         effects = self.pool.unsubscribe(self.now_s, subscription)
         self.wanted.pop(key, None)
         self.up.pop(key, None)
+        self.up_on.pop(key, None)
         self.silences.pop(key, None)
         self.refused.discard(key)
         if key in self.seen:
@@ -493,20 +495,26 @@ class World:
                     self.waits_s.append(due_s - self.now_s)
             case Up(subscription, _, key):
                 assert key in self.wanted
-                assert key not in self.up, f"{subscription} is up twice"
+                up_on = self.up_on.setdefault(key, set())
+                assert effect.link not in up_on, f"{subscription} is up twice on link {effect.link}"
+                up_on.add(effect.link)
                 silence = self.silences.get(key)
                 if silence is not None and silence[:2] == (effect.link, self.generations[effect.link]):
                     assert self.heard_s[key] > silence[2], f"{subscription} was silent, and is up without data"
-                self.up[key] = self.now_s
-                self.seen.setdefault(key, []).append("down")  # what came before it was not promised
-                self.sink.on_up(self.now_s, subscription)
+                if len(up_on) == 1:
+                    self.up[key] = self.now_s
+                    self.seen.setdefault(key, []).append("down")  # what came before it was not promised
+                self.sink.on_up(self.now_s, subscription, effect.link)
             case Down(subscription, reason, _, key):
                 assert key in self.wanted
-                self.up.pop(key, None)
+                up_on = self.up_on.get(key, set())
+                up_on.discard(effect.link)
                 if reason.startswith("silent"):
                     self.silences[key] = effect.link, self.generations[effect.link], self.now_s
-                self.seen.setdefault(key, []).append("down")
-                self.sink.on_down(self.now_s, subscription, reason)
+                if not up_on:
+                    self.up.pop(key, None)
+                    self.seen.setdefault(key, []).append("down")
+                self.sink.on_down(self.now_s, subscription, effect.link, reason)
             case Subscribed(subscription):
                 if self.config.redundancy > 1:  # one link may take over on its word, while another is silent
                     self.acked_s[canonical(fold(subscription))] = self.now_s
@@ -514,7 +522,7 @@ class World:
                 assert key in self.wanted
                 assert key not in self.refused
                 self.refused.add(key)
-                self.up.pop(key, None)
+                assert not self.up_on.get(key), f"{key.decode()} is refused and up on {self.up_on[key]}"
             case PostAnswered(post_id) | PostLost(post_id):
                 assert post_id in self.posts, f"post {post_id} was resolved twice"
                 assert isinstance(effect, PostLost) or post_id in self.answered

@@ -252,16 +252,16 @@ class Harness:
             on_state=self.on_state,
             on_control=lambda channel, message: self.log.append(("control", channel, message)),
             on_refused=lambda subscription, message: self.log.append(("refused", subscription, message)),
-            on_bad_message=lambda exc: self.log.append(("bad", str(exc))),
+            on_bad_message=lambda exc, _: self.log.append(("bad", str(exc))),
             on_callback_error=self.errors.append,
             on_post_lost=lambda post_id, reason: self.log.append(("lost", post_id, reason)),
             on_timing=lambda what, seconds: self.timings.append((what, 0 <= seconds < 5)),
-            on_up=lambda subscription, _: self.log.append(("up", subscription)) if self.told else None,
+            on_up=lambda subscription, *_: self.log.append(("up", subscription)) if self.told else None,
             on_down=self.on_down if told else None,
             listener=listener,
         )
 
-    def on_down(self, subscription: dict[str, Any], reason: str, recv_ns: int) -> None:
+    def on_down(self, subscription: dict[str, Any], link: int, reason: str, recv_ns: int) -> None:
         assert abs(time.monotonic_ns() - recv_ns) < 5e9
         self.log.append(("down", subscription, reason))
 
@@ -1099,7 +1099,7 @@ def test_the_compiled_listener_feeds_a_book_from_the_socket(stack: str, ca: trus
                 SessionConfig(**CONFIG, ssl_context=context),
                 feed,
                 on_state=lambda state, reason, _: log.append((state.value, reason, feed.book("BTC").stale)),
-                on_bad_message=lambda exc: log.append("bad"),
+                on_bad_message=lambda *_: log.append("bad"),
             )
             driver.subscribe(BTC)
             await driver.start()

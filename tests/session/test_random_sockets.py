@@ -50,21 +50,24 @@ def break_things(venue: Venue, rng: Random) -> None:
 class Run:
     def __init__(self, seed: int, rng: Random, venue: Venue, hl: hlconn.Client, config: SessionConfig) -> None:
         self.rng, self.venue, self.hl, self.config = rng, venue, hl, config
-        self.up: set[str] = set()
+        self.up: set[tuple[int, str]] = set()
         self.fills: list[int] = []
         self.wrong: list[str] = []
         driver: Any = hl._driver
         self.driver = driver
         on_down = driver._on_down
 
-        def down(subscription: dict[str, Any], reason: str, recv_ns: int) -> None:
-            on_down(subscription, reason, recv_ns)
-            self.up.discard(repr(subscription))
+        on_up = driver._on_up
 
-        def up(subscription: dict[str, Any], recv_ns: int) -> None:
-            if repr(subscription) in self.up:
-                self.wrong.append(f"{subscription} is up twice")
-            self.up.add(repr(subscription))
+        def down(subscription: dict[str, Any], link: int, reason: str, recv_ns: int) -> None:
+            on_down(subscription, link, reason, recv_ns)
+            self.up.discard((link, repr(subscription)))
+
+        def up(subscription: dict[str, Any], link: int, recv_ns: int) -> None:
+            if (link, repr(subscription)) in self.up:
+                self.wrong.append(f"{subscription} is up twice on link {link}")
+            self.up.add((link, repr(subscription)))
+            on_up(subscription, link, recv_ns)
 
         driver._on_up, driver._on_down = up, down
 
@@ -79,7 +82,7 @@ class Run:
             if link.state is LinkState.LIVE:
                 assert number in live, f"link {number} says it is live"
         served = {
-            repr(given)
+            (number, repr(given))
             for given, state, number in self.driver.pool.subscriptions
             if links[number].state is LinkState.LIVE and state is not SubState.WANTED
         }

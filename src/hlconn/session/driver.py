@@ -161,15 +161,15 @@ class Driver:
     feed: gets the data. Every book of it is marked stale when a link ends, unless `on_down` is given: then that is
     its business, subscription by subscription.
     on_state(state, reason, recv_ns): of the main link, in order with the data callbacks. recv_ns: our monotonic clock.
-    on_up(subscription, recv_ns), on_down(subscription, reason, recv_ns): it is served, or not any more; see `Up` and
-    `Down`. They come before the `on_state` of the same event, and so does what became of posts.
+    on_up(subscription, link, recv_ns), on_down(subscription, link, reason, recv_ns): that link serves it, or not any
+    more; see `Up` and `Down`. They come before the `on_state` of the same event, and so does what became of posts.
     on_control(channel, message): messages that neither the feed nor the link reads: streams of a user, and answers to
     posts ("post", or "error" when the venue takes no more), be they waited for or not.
     on_post_lost(post_id, reason): no answer to a `post`; each is answered, or lost, once.
     on_subscribed(subscription, link): the venue acknowledged it, once on each connection.
     on_timing(what, seconds): "ack" and "post" from sent to answered, "reconnect" from a link's end to its next life.
     on_refused(subscription, message): the venue refused; message is its own text.
-    on_bad_message(exc): a message that could not be read. on_callback_error(exc): a callback of yours that raised,
+    on_bad_message(exc, link): a message that could not be read, a DecodeError. on_callback_error(exc): a callback of yours that raised,
     of the feed or of this class; both are logged, and the link goes on.
     listener: the class to use instead of `listener_class()`.
     """
@@ -181,14 +181,14 @@ class Driver:
         feed: FeedLike,
         *,
         on_state: Callable[[LinkState, str, int], object] | None = None,
-        on_up: Callable[[dict[str, Any], int], object] | None = None,
-        on_down: Callable[[dict[str, Any], str, int], object] | None = None,
+        on_up: Callable[[dict[str, Any], int, int], object] | None = None,
+        on_down: Callable[[dict[str, Any], int, str, int], object] | None = None,
         on_control: Callable[[str, bytes], object] | None = None,
         on_post_lost: Callable[[int, str], object] | None = None,
         on_refused: Callable[[dict[str, Any], str], object] | None = None,
         on_subscribed: Callable[[dict[str, Any], int], object] | None = None,
         on_timing: Callable[[str, float], object] | None = None,
-        on_bad_message: Callable[[Exception], object] | None = None,
+        on_bad_message: Callable[[DecodeError, int], object] | None = None,
         on_callback_error: Callable[[BaseException], object] | None = None,
         rng: Random | None = None,
         listener: type[Any] | None = None,
@@ -327,10 +327,10 @@ class Driver:
                     ended.stop(graceful=graceful)
             case StateChanged(state, reason, number):
                 self._tell(number, state, reason)
-            case Up(subscription):
-                self._call(self._on_up, subscription, time.monotonic_ns())
-            case Down(subscription, reason):
-                self._call(self._on_down, subscription, reason, time.monotonic_ns())
+            case Up(subscription, link):
+                self._call(self._on_up, subscription, link, time.monotonic_ns())
+            case Down(subscription, reason, link):
+                self._call(self._on_down, subscription, link, reason, time.monotonic_ns())
             case Refused(subscription, message):
                 self._call(self._on_refused, subscription, message)
             case Subscribed(subscription, link, waited_s):
@@ -395,11 +395,11 @@ class Driver:
         except BaseException as exc:
             self._report(self._on_callback_error, "a callback raised", exc)
 
-    def _report(self, hook: Callable[[Any], object] | None, what: str, exc: BaseException) -> None:
+    def _report(self, hook: Callable[..., object] | None, what: str, exc: BaseException, *more: object) -> None:
         _log.error("%s: %s", what, exc, exc_info=exc)
         if hook is not None:
             try:
-                hook(exc)
+                hook(exc, *more)
             except Exception:
                 _log.exception("the error callback raised")
 
@@ -488,7 +488,7 @@ class Driver:
 
     def _on_error(self, exc: BaseException) -> None:
         if isinstance(exc, DecodeError) and self._feed.failed is None:
-            self._report(self._on_bad_message, "a message could not be read", exc)
+            self._report(self._on_bad_message, "a message could not be read", exc, self._feed.link)
         else:
             self._report(self._on_callback_error, "a callback raised", exc)
 

@@ -41,20 +41,20 @@ _IDLE_S = 10.0  # a link without work is kept so long: opening another one costs
 
 @dataclass(slots=True, eq=False)
 class _Wanted:
-    """links: those that have it. up: those that serve it. refused: those on which the venue refused it."""
+    """links: those that have it. refused: those on which the venue refused it."""
 
     given: dict[str, Any]
     folded: dict[str, Any]
     links: set[int] = field(default_factory=set)
-    up: set[int] = field(default_factory=set)
     refused: set[int] = field(default_factory=set)
 
 
 class Pool:
     """flow(subscription, link): messages of that subscription which that link has brought so far; see `Link`.
 
-    Of a subscription on several links, `Up` comes with the first that serves it, `Down` when none does any more,
-    `Refused` when all of them were refused, and `Subscribed` for each. `StateChanged` comes for every link.
+    Of a subscription on several links, `Refused` comes when all of them were refused. `Up`, `Down` and `Subscribed` come
+    for each of them, as `StateChanged` does: what one link missed, another may have brought, but only who reads both
+    can tell.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class Pool:
         return [effect for effect in effects if self._is_news(now_s, number, effect)]
 
     def _is_news(self, now_s: float, number: int, effect: Effect) -> bool:
-        """Whether it is one of the subscription, and not only of one link that has it."""
+        """Whether it is one for the owner: of what is still wanted, and of a refusal the last."""
         if not isinstance(effect, (Up, Down, Refused)):
             return True
         wanted = self._wanted.get(effect.key)
@@ -283,11 +283,8 @@ class Pool:
             return False
         if isinstance(effect, Up):
             wanted.refused.discard(number)
-            wanted.up.add(number)
-            return len(wanted.up) == 1
-        wanted.up.discard(number)
-        if isinstance(effect, Down):
-            return not wanted.up
+        if not isinstance(effect, Refused):
+            return True
         wanted.refused.add(number)
         if wanted.refused == wanted.links:
             for link in wanted.links:
