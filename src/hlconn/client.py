@@ -166,7 +166,6 @@ class Client:
         self._body_done = False
         self._failure: BaseException | None = None
         self._on_state: list[StateCallback] = []
-        self._up_on: dict[str, set[int]] = {}
 
     @property
     def market(self) -> Market:
@@ -213,26 +212,28 @@ class Client:
         if self._driver is not None:
             raise ConfigError("a client serves one `async with`: call hlconn.connect() again")
         self._body = asyncio.current_task()
+        # The session tells the market as soon as it begins, and the market asks the session for what it wants.
+        market = self._market = Market(
+            self.feed,
+            lambda subscription: driver.subscribe(subscription),
+            lambda subscription: driver.unsubscribe(subscription),
+            query=self._query,
+            on_error=self._fail,
+            trade_users=self._trade_users,
+        )
         driver = self._driver = Driver(
             self.endpoints,
             self._config,
             self.feed,
             on_state=self._state_changed,
-            on_up=self._up,
-            on_down=self._down,
+            on_up=market.up,
+            on_down=market.down,
             on_control=self._control,
             on_refused=self._refused,
             on_subscribed=self._subscribed,
             on_timing=self._timed,
+            on_bad_message=market.unreadable,
             on_callback_error=self._callback_failed,
-        )
-        self._market = Market(
-            self.feed,
-            driver.subscribe,
-            driver.unsubscribe,
-            query=self._query,
-            on_error=self._fail,
-            trade_users=self._trade_users,
         )
         try:
             if self._signer is not None:  # before anything is connected: another process may have the key
@@ -349,16 +350,6 @@ class Client:
         for callback in self._on_state:
             callback(state, reason, now_ns)
 
-    def _up(self, subscription: dict[str, Any], link: int, recv_ns: int) -> None:
-        self._up_on.setdefault(repr(subscription), set()).add(link)
-        self.market.up(subscription, recv_ns)
-
-    def _down(self, subscription: dict[str, Any], link: int, reason: str, recv_ns: int) -> None:
-        up_on = self._up_on.setdefault(repr(subscription), set())
-        up_on.discard(link)
-        if not up_on:
-            self.market.down(subscription, reason, recv_ns)
-
     def _control(self, channel: str, message: bytes) -> None:
         if self._trader is not None:
             self._trader.on_message(channel, message)
@@ -370,8 +361,6 @@ class Client:
     def _subscribed(self, subscription: dict[str, Any], link: int) -> None:
         if self._trader is not None:
             self._trader.on_subscribed(subscription)
-        if self._config.redundancy > 1:
-            self.market.resumed(subscription, link)
 
     def _refused(self, subscription: dict[str, Any], message: str) -> None:
         if "user" in subscription:

@@ -324,13 +324,13 @@ class DecodeError(HlconnError):
     channel: the message's channel, "" when even that could not be read.
     offset: of the first byte that could not be read, from the start of the message.
     excerpt: at most 80 bytes of the message from `offset` on.
-    reason: what was wrong, in words.
+    reason: what was wrong, in words. coin: whose message it was, "" when that could not be read, or there is none.
     """
 
-    def __init__(self, channel: str, offset: int, excerpt: bytes, reason: str) -> None:
+    def __init__(self, channel: str, offset: int, excerpt: bytes, reason: str, coin: str = "") -> None:
         excerpt = bytes(excerpt[:_EXCERPT_BYTES])
-        super().__init__(channel, offset, excerpt, reason)
-        self.channel, self.offset, self.excerpt, self.reason = channel, offset, excerpt, reason
+        super().__init__(channel, offset, excerpt, reason, coin)
+        self.channel, self.offset, self.excerpt, self.reason, self.coin = channel, offset, excerpt, reason, coin
 
     def __str__(self) -> str:
         where = f"{self.channel} message" if self.channel else "message"

@@ -86,17 +86,16 @@ class Recovery(Generic[_T]):
         self._held: list[_T] = []
 
     def down(self, reason: str, last_ms: int) -> list[Gap | _T]:
-        """The stream is interrupted. last_ms: the venue's time of its newest item, 0 for none."""
-        if self.state is State.DOWN:
-            return []
+        """The stream is interrupted, maybe once more. last_ms: the venue's time of its newest item, 0 for none."""
         out: list[Gap | _T] = []
         if self.state is State.FILLING:
             out = self._declare()  # of the old question nobody will wait for the answer
-        else:
+        elif self.state is State.LIVE:
             self.last_ms = last_ms
-        self.state, self._reason = State.DOWN, reason
+        if self.state is State.LIVE:
+            self.state, self._reason = State.DOWN, reason
         self.query_wanted = False
-        self.round += 1
+        self.round += 1  # an answer to what was asked before knows nothing of what is missed from here on
         return out
 
     def nothing_came(self) -> None:
@@ -115,8 +114,14 @@ class Recovery(Generic[_T]):
             return self._end(True, self.last_ms, max(self.last_ms, to_ms), [] if item is None else [item])
         if item is not None:
             self._held.append(item)
-        self.state, self.query_wanted = State.FILLING, True
+        self.state = State.FILLING
+        self.ask_again()
         return []
+
+    def ask_again(self) -> None:
+        """Something more came that does not meet what was known: the answer under way may end before it."""
+        self.round += 1
+        self.query_wanted = True
 
     def item(self, item: _T) -> list[Gap | _T]:
         """A later message while not live."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from ._core.book import Book
 from ._core.feed import Feed
-from .errors import ConfigError, LinkDown, StaleBook, SubscriptionRefused
-from .gaps import CandleHistory, Gap, Recovery, State, TradeHistory, read_trades
+from .errors import ConfigError, DecodeError, LinkDown, StaleBook, SubscriptionRefused
+from .gaps import Gap
+from .rows import CandleRows, Questions, Rows, Timer, TradeRows
+from .session.link import canonical
 from .stats import Stats
-from .streams import LatestBook, Overflow, Stream
+from .streams import LatestBook, Listeners, Overflow, Stream
 from .types import FEEDS, TRADE_DTYPE, TRADE_USERS_DTYPE, Candle
 
 __all__ = ["BookCallback", "GapCallback", "Market", "TradesCallback"]
@@ -30,11 +32,7 @@ GapCallback = Callable[[Gap], object]
 Query = Callable[[dict[str, Any]], Awaitable[Any]]
 CallLater = Callable[[float, Callable[[], None]], Any]
 
-_T = TypeVar("_T")
-
-_HOLD_S = 3.0  # for which new items wait, at most, for what is to come before them
-_QUIET_S = 5.0  # without a message after a stream is served again; then it is asked whether something was missed
-_QUERIES_AT_ONCE = 20  # and then one a second: the venue weighs each 20 and more of the 1,200 a minute it allows
+_OF_BOOKS = ("l2Book", "bbo")
 
 
 def _book_subscription(coin: str, feed: str) -> dict[str, Any]:
@@ -43,52 +41,16 @@ def _book_subscription(coin: str, feed: str) -> dict[str, Any]:
     return {"type": "l2Book", "coin": coin, "fast": True} if feed == "fast" else {"type": "l2Book", "coin": coin}
 
 
-class _Listeners(Generic[_T]):
-    """Who gets what one subscription brings: callbacks, and streams, which are one more callback to the feed.
-
-    A tuple goes to the feed as it is: it calls each in compiled code, and looks after those that stop meanwhile.
-    """
-
-    __slots__ = ("callbacks", "put", "streams")
-
-    def __init__(self, put: Callable[[_T], object]) -> None:
-        self.callbacks: tuple[Callable[[_T], object], ...] = ()
-        self.streams: tuple[Stream[Any], ...] = ()
-        self.put = put  # one value to all streams
-
-    @property
-    def used(self) -> bool:
-        return bool(self.callbacks or self.streams)
-
-    @property
-    def target(self) -> tuple[Callable[[_T], object], ...] | Callable[[_T], object] | None:
-        every = (*self.callbacks, self.put) if self.streams else self.callbacks
-        return every if len(every) > 1 else every[0] if every else None
-
-    def remove(self, callback: Callable[[_T], object]) -> bool:
-        """Take one callback out; False when it was out already."""
-        if callback not in self.callbacks:
-            return False
-        at = self.callbacks.index(callback)
-        self.callbacks = self.callbacks[:at] + self.callbacks[at + 1 :]
-        return True
-
-    def end(self, error: Exception | None) -> None:
-        self.callbacks = ()
-        streams, self.streams = self.streams, ()
-        for stream in streams:
-            stream.end(error)
-
-
-class _Books(_Listeners[Book]):
+class _Books(Listeners[Book]):
     """Those of one coin's book, and the book."""
 
-    __slots__ = ("book", "pinned")
+    __slots__ = ("book", "ceased", "pinned")
 
     def __init__(self, book: Book) -> None:
         super().__init__(self._put)
         self.book = book
         self.pinned = False  # by Market.book(): it stays although nobody listens
+        self.ceased: tuple[int, str] | None = None  # to be live: the venue's time then, and why
 
     def _put(self, book: Book) -> None:
         copy: Book | None = None
@@ -98,19 +60,6 @@ class _Books(_Listeners[Book]):
             else:
                 copy = copy or book.copy()  # one for all
                 stream.put(copy, book.time_ms, book.time_ms)
-
-
-class _Rows(_Listeners[Any]):
-    """Those of one coin's trades or candles, and what becomes of its interruptions."""
-
-    __slots__ = ("doubts", "links", "recovery", "served", "subscription")
-
-    def __init__(self, subscription: dict[str, Any], recovery: Recovery[Any], put: Callable[[Any], object]) -> None:
-        super().__init__(put)
-        self.subscription, self.recovery = subscription, recovery
-        self.served = False  # once was: before that nothing can be interrupted
-        self.doubts: dict[int, int] = {}  # links that returned beside others, and the time of the newest trade then
-        self.links: set[int] = set()  # that had it before
 
 
 class Market:
@@ -136,18 +85,19 @@ class Market:
     ) -> None:
         """query(body): asks the venue's info; None: nothing can be filled, and gaps are only declared. on_error(exc): a
         callback that raised outside of a message. clock_ns: that of `recv_ns`. call_later: the loop's by default."""
-        self._feed, self._subscribe, self._unsubscribe = feed, subscribe, unsubscribe
+        self._feed, self._subscribe, self._give_back = feed, subscribe, unsubscribe
         self._query, self._on_error, self._clock_ns, self._call_later = query, on_error, clock_ns, call_later
         self._trade_dtype = TRADE_USERS_DTYPE if trade_users else TRADE_DTYPE
         self.stats = Stats(feed)
         self._books: dict[str, _Books] = {}
-        self._trades: dict[str, _Rows] = {}
-        self._candles: dict[tuple[str, str], _Rows] = {}
+        self._trades: dict[str, TradeRows] = {}
+        self._candles: dict[tuple[str, str], CandleRows] = {}
+        self._serving: dict[bytes, set[int]] = {}  # links, by subscription of a book
         self._waiters: dict[str, list[asyncio.Future[None]]] = {}
         self._on_gap: tuple[GapCallback, ...] = ()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._timers: set[Any] = set()
-        self._next_query_ns = 0
+        self._timers: set[_Timer] = set()
+        self._questions = Questions(clock_ns, self.later, self._start_asking)
         self._closed = False
         feed.on_stale(self._book_ceased)
         feed.on_live(self._book_is_live)
@@ -265,11 +215,11 @@ class Market:
         """
         rows = self._want_trades(coin)
         rows.callbacks += (callback,)
-        self._aim_trades(coin, rows)
+        rows.aim()
 
         def stop() -> None:
             if rows.remove(callback):
-                self._leave_trades(coin, rows)
+                self._leave_rows(rows)
 
         return stop
 
@@ -283,10 +233,10 @@ class Market:
 
         def leave() -> None:
             rows.streams = tuple(each for each in rows.streams if each is not stream)
-            self._leave_trades(coin, rows)
+            self._leave_rows(rows)
 
         rows.streams += (stream,)
-        self._aim_trades(coin, rows)
+        rows.aim()
         return stream.bind(leave)
 
     def candles(
@@ -297,27 +247,18 @@ class Market:
         interval: "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d", "3d", "1w" or "1M".
         """
         stream: Stream[Candle] = Stream("candle", coin, maxsize, overflow)
-        rows = self._candles.get((coin, interval))
-        if rows is None:
-            made = rows = _Rows(
-                {"type": "candle", "coin": coin, "interval": interval},
-                Recovery(coin, CandleHistory()),
-                lambda candle: self._put_candle(made, candle),
-            )
-            self._candles[coin, interval] = rows
-        wanted = rows
+        found = self._candles.get((coin, interval))
+        rows = found or self._candles.setdefault((coin, interval), CandleRows(coin, interval, self))
 
         def leave() -> None:
-            wanted.streams = tuple(each for each in wanted.streams if each is not stream)
-            if not wanted.used and self._candles.get((coin, interval)) is wanted:
-                del self._candles[coin, interval]
-                self._unsubscribe(wanted.subscription)
+            rows.streams = tuple(each for each in rows.streams if each is not stream)
+            self._leave_rows(rows)
 
-        wanted.streams += (stream,)
+        rows.streams += (stream,)
         stream.bind(leave)
         try:
-            self._subscribe(wanted.subscription)
-        except BaseException:
+            self._subscribe(rows.subscription)
+        except BaseException:  # whatever it was, nobody will read this stream
             stream.close()
             raise
         return stream
@@ -336,82 +277,54 @@ class Market:
 
     # What the client tells.
 
-    def up(self, subscription: Mapping[str, Any], recv_ns: int) -> None:
-        """The subscription is served (again)."""
-        rows = self._rows_of(subscription)
-        if rows is None:
-            return
-        rows.served = True
-        if rows.recovery.state is State.DOWN:
-            round_ = rows.recovery.round
-            self._later(_QUIET_S, lambda: self._quiet(rows, round_))
+    def up(self, subscription: Mapping[str, Any], link: int, recv_ns: int) -> None:
+        """That link serves the subscription (again)."""
+        if subscription.get("type") in _OF_BOOKS:
+            self._serving.setdefault(canonical(subscription), set()).add(link)
+        elif (rows := self._rows_of(subscription)) is not None:
+            rows.up(link)
 
-    def down(self, subscription: Mapping[str, Any], reason: str, recv_ns: int) -> None:
-        """Nobody serves the subscription any more: the last link that did lost it."""
-        if subscription.get("type") in ("l2Book", "bbo"):
-            self._feed.mark_stale(reason, subscription)
+    def down(self, subscription: Mapping[str, Any], link: int, reason: str, recv_ns: int) -> None:
+        """That link does not serve the subscription any more."""
+        if self._closed:
             return
-        rows = self._rows_of(subscription)
-        if rows is None:
-            return
-        coin, trades = str(subscription["coin"]), subscription["type"] == "trades"
-        last_ms = (self._feed.last_trade_ms(coin) or 0) if trades else rows.recovery.last_ms
-        if not rows.served and not last_ms:
-            return
-        out = rows.recovery.down(reason, last_ms)
-        if trades:
-            rows.doubts.clear()
-            self._feed.on_replay(coin, lambda new, known, link: self._first_trades(rows, new, known))
-        self._deliver(rows, out, guarded=True)
+        if subscription.get("type") in _OF_BOOKS:
+            serving = self._serving.get(canonical(subscription), set())
+            serving.discard(link)
+            if not serving:
+                self._feed.mark_stale(reason, subscription)
+        elif (rows := self._rows_of(subscription)) is not None:
+            rows.down(link, reason)
 
-    def resumed(self, subscription: Mapping[str, Any], link: int) -> None:
-        """With redundancy: the venue has acknowledged the subscription on one of its links."""
-        rows = self._rows_of(subscription)
-        if rows is None or subscription["type"] != "trades" or rows.recovery.state is State.DOWN:
-            return  # when it is down, the first message of any link is looked at
-        last_ms = self._feed.last_trade_ms(rows.recovery.coin) or 0
-        if not last_ms and link not in rows.links:
-            rows.links.add(link)
-            return  # it is the beginning
-        rows.links.add(link)
-        rows.doubts[link] = last_ms
-        self._look_at(rows, link)
+    def unreadable(self, exc: DecodeError, link: int) -> None:
+        """A message of that link could not be read. Of books the feed knows already."""
+        if exc.channel in ("trades", "") and not self._closed:  # when even its beginning could not be read: of any coin
+            for rows in [self._trades[exc.coin]] if exc.coin in self._trades else list(self._trades.values()):
+                rows.unreadable(link, exc.reason)
+        if exc.channel in ("candle", "") and not self._closed:
+            for candles in list(self._candles.values()):
+                candles.unreadable(link, exc.reason)
 
     def on_message(self, channel: str, message: bytes) -> None:
         """A message of a channel that the feed does not read."""
         if channel != "candle" or not self._candles:
             return
+        link = self._feed.link
         try:
             candle = Candle.read(orjson.loads(message)["data"])
         except (KeyError, TypeError, ValueError) as exc:
             _log.error("a candle that cannot be read: %r", exc)
+            self.unreadable(DecodeError(channel, 0, message, f"no candle: {exc!r}"), link)
             return
         rows = self._candles.get((candle.coin, candle.interval))
-        if rows is None:
-            return
-        recovery = rows.recovery
-        last = recovery.last_item
-        # A candle only grows: what is not newer than the last one came over another link before.
-        if last is not None and (candle.open_ms, candle.n) <= (last.open_ms, last.n):
-            if recovery.state is State.DOWN and candle.open_ms == last.open_ms:
-                self._deliver(rows, recovery.first(None, True), guarded=True)
-            return
-        if recovery.state is State.LIVE:
-            recovery.delivered(candle)
-            self._deliver(rows, [candle], guarded=True)
-        elif recovery.state is State.DOWN:
-            self._deliver(
-                rows, recovery.first(candle, last is not None and candle.open_ms == last.open_ms), guarded=True
-            )
-            self._fill_if_wanted(rows)
-        else:
-            recovery.item(candle)
+        if rows is not None:
+            rows.message(candle, link)
 
     def callback_failed(self, channel: str, coin: str, exc: BaseException) -> None:
         """End the subscription whose callback raised: nobody is called for it again, and its book stays stale."""
         reason = f"a callback raised {exc!r}"
         if channel == "trades":
-            self._end_trades(coin, LinkDown(f"no trades of {coin}: {reason}", exc))
+            self._end_rows(self._trades.get(coin), LinkDown(f"no trades of {coin}: {reason}", exc))
         else:
             self._end_book(coin, reason, LinkDown(f"no book of {coin}: {reason}", exc))
 
@@ -419,18 +332,11 @@ class Market:
         """The venue refused: tell those who wait for it; the error itself when somebody else loses by it."""
         error = SubscriptionRefused(subscription, message)
         coin = str(subscription.get("coin"))
-        if subscription.get("type") == "trades":
-            rows = self._trades.get(coin)
+        if subscription.get("type") not in _OF_BOOKS:
+            rows = self._rows_of(subscription)
             others = rows is None or bool(rows.callbacks) or not rows.streams
-            self._end_trades(coin, error)
+            self._end_rows(rows, error)
             return error if others else None
-        if subscription.get("type") == "candle":
-            candles = self._candles.pop((coin, str(subscription.get("interval"))), None)
-            if candles is None:
-                return error
-            candles.end(error)
-            self._unsubscribe(candles.subscription)
-            return None
         books = self._books.get(coin)
         waiting = len(self._waiters.get(coin, ()))
         told = waiting or (books is not None and books.streams)
@@ -443,17 +349,18 @@ class Market:
         self._closed = True
         for coin in list(self._waiters):
             self._give_up(coin, error)
-        for timer in self._timers:
-            timer.cancel()
         for task in self._tasks:
             task.cancel()
-        # one that is being filled, or was cut off by the end itself, has been interrupted all the same
-        for rows in [*self._trades.values(), *self._candles.values()]:
-            if rows.recovery.state is not State.LIVE:
-                self._deliver(rows, rows.recovery.give_up(), guarded=True)
-        for listeners in [*self._books.values(), *self._trades.values(), *self._candles.values()]:
-            streams = listeners.streams
-            for stream in streams:
+        for rows in self._rows():  # one that is cut off, or being filled, has been interrupted all the same
+            rows.close()
+        for books in self._books.values():
+            if books.ceased is not None:
+                from_ms, reason = books.ceased
+                self._tell_gap_of(books, Gap("book", books.book.coin, from_ms, from_ms, False, reason))
+        for timer in list(self._timers):
+            timer.cancel()
+        for listeners in [*self._books.values(), *self._rows()]:
+            for stream in listeners.streams:
                 stream.end()
 
     # Inside: books.
@@ -515,96 +422,34 @@ class Market:
 
     def _book_ceased(self, coin: str, reason: str) -> None:
         books = self._books.get(coin)
-        if books is not None and books.streams:
+        if books is None:
+            return
+        if books.ceased is None:
+            books.ceased = books.book.time_ms, reason
+        if books.streams:
             books.put(books.book)  # so that a reader who waits learns of it
 
     def _book_is_live(self, coin: str, from_ms: int, reason: str) -> None:
         books = self._books.get(coin)
         if books is not None:
-            self._tell_gap(books, Gap("book", coin, from_ms, max(from_ms, books.book.time_ms), False, reason))
+            books.ceased = None
+            self._tell_gap_of(books, Gap("book", coin, from_ms, max(from_ms, books.book.time_ms), False, reason))
+
+    def _tell_gap_of(self, books: _Books, gap: Gap) -> None:
+        try:
+            self.tell_gap(books, gap)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:  # as of any callback: it ends the book, and the body
+            self.callback_failed("l2Book", gap.coin, exc)
+            self._report(exc)
 
     # Inside: trades and candles.
 
-    @staticmethod
-    def _put_candle(rows: _Rows, candle: Candle) -> None:
-        for stream in rows.streams:
-            stream.put(candle, candle.open_ms, candle.open_ms)
+    def _rows(self) -> list[Rows]:
+        return [*self._trades.values(), *self._candles.values()]
 
-    def _want_trades(self, coin: str) -> _Rows:
-        rows = self._trades.get(coin)
-        if rows is None:
-            rows = _Rows(
-                {"type": "trades", "coin": coin}, Recovery(coin, TradeHistory(coin, self._feed)), lambda new: None
-            )
-            rows.put = lambda new: self._put_trades(rows, new)
-            self._feed.on_trades(coin, rows.put)  # it refuses a coin that cannot be one
-            self._trades[coin] = rows
-        try:
-            self._subscribe(rows.subscription)
-        except BaseException:
-            self._leave_trades(coin, rows)
-            raise
-        return rows
-
-    @staticmethod
-    def _put_trades(rows: _Rows, new: NDArray[np.void]) -> None:
-        copy = new.copy()  # one for all
-        copy.flags.writeable = False
-        for stream in rows.streams:
-            stream.put(copy, int(copy["time"][0]), int(copy["time"][-1]))
-
-    def _aim_trades(self, coin: str, rows: _Rows) -> None:
-        if self._trades.get(coin) is rows:
-            held = rows.recovery.state is State.FILLING
-            self._feed.on_trades(coin, (lambda new: rows.recovery.item(new.copy())) if held else rows.target)
-
-    def _leave_trades(self, coin: str, rows: _Rows) -> None:
-        if self._trades.get(coin) is not rows:
-            return
-        if rows.used:
-            self._aim_trades(coin, rows)
-            return
-        del self._trades[coin]
-        self._feed.on_trades(coin, None)
-        self._unsubscribe(rows.subscription)
-
-    def _end_trades(self, coin: str, error: Exception) -> None:
-        rows = self._trades.pop(coin, None)
-        self._feed.on_trades(coin, None)
-        self._unsubscribe({"type": "trades", "coin": coin})
-        if rows is not None:
-            rows.end(error)
-
-    def _first_trades(self, rows: _Rows, new: NDArray[np.void], known: int) -> None:
-        """The first message after an interruption, from the feed."""
-        out = rows.recovery.first(new.copy() if len(new) else None, known > 0)
-        self._fill_if_wanted(rows)
-        self._deliver(rows, out, guarded=False)
-
-    def _look_at(self, rows: _Rows, link: int) -> None:
-        coin = rows.recovery.coin
-        self._feed.on_replay(coin, lambda new, known, link: self._returned(rows, new, known, link), link)
-
-    def _returned(self, rows: _Rows, new: NDArray[np.void], known: int, link: int) -> None:
-        """The first message over a link that returned while others were thought to serve the stream.
-
-        One trade in it that was known proves that none is missing. Else the others are behind, or dead without
-        anybody having noticed yet: what lies between is asked for, and new trades wait for it.
-        """
-        recovery = rows.recovery
-        last_ms = rows.doubts.pop(link)
-        out: list[Any] = []
-        if not known and recovery.state is not State.DOWN:
-            out = recovery.down(f"link {link} returned, and nothing that it said was known", last_ms)
-            out += recovery.first(new.copy(), False)
-            self._fill_if_wanted(rows)
-        elif len(new):
-            out = recovery.item(new.copy())
-        self._deliver(rows, out, guarded=False)
-
-    # Inside: gaps.
-
-    def _rows_of(self, subscription: Mapping[str, Any]) -> _Rows | None:
+    def _rows_of(self, subscription: Mapping[str, Any]) -> Rows | None:
         coin = str(subscription.get("coin"))
         if subscription.get("type") == "trades":
             return self._trades.get(coin)
@@ -612,97 +457,109 @@ class Market:
             return self._candles.get((coin, str(subscription.get("interval"))))
         return None
 
-    def _is_wanted(self, rows: _Rows) -> bool:
-        return self._rows_of(rows.subscription) is rows
+    def _want_trades(self, coin: str) -> TradeRows:
+        rows = self._trades.get(coin)
+        if rows is None:
+            rows = self._trades[coin] = TradeRows(coin, self._feed, self._trade_dtype, self)
+        try:
+            self._subscribe(rows.subscription)
+        except BaseException:  # whatever it was, nobody will listen
+            self._leave_rows(rows)
+            raise
+        return rows
 
-    def _tell_gap(self, listeners: _Listeners[Any], gap: Gap) -> None:
+    def _leave_rows(self, rows: Rows) -> None:
+        if self._rows_of(rows.subscription) is not rows:
+            return
+        if rows.used:
+            rows.aim()
+        else:
+            self._drop_rows(rows)
+
+    def _drop_rows(self, rows: Rows) -> None:
+        subscription = rows.subscription
+        if subscription["type"] == "trades":
+            del self._trades[subscription["coin"]]
+        else:
+            del self._candles[subscription["coin"], subscription["interval"]]
+        rows.end_feed()
+        self._unsubscribe(subscription)
+
+    def _end_rows(self, rows: Rows | None, error: Exception) -> None:
+        if rows is not None and self._rows_of(rows.subscription) is rows:
+            self._drop_rows(rows)
+            rows.end(error)
+
+    # Inside: for both; and what rows need, see `Around`.
+
+    def _unsubscribe(self, subscription: Mapping[str, Any]) -> None:
+        self._serving.pop(canonical(subscription), None)
+        self._give_back(subscription)
+
+    def tell_gap(self, listeners: Listeners[Any], gap: Gap) -> None:
         _log.info("%s", gap)
         for stream in listeners.streams:
             stream.gap(gap)
         for callback in self._on_gap:
             callback(gap)
 
-    def _deliver(self, rows: _Rows, out: list[Any], *, guarded: bool) -> None:
-        """Gaps and items to who listens. guarded: nobody above looks after what a callback raises."""
-        try:
-            for each in out:
-                if isinstance(each, Gap):
-                    self._tell_gap(rows, each)
-                    continue
-                for callback in rows.callbacks:
-                    if callback in rows.callbacks:  # not stopped by one before it
-                        callback(each)
-                if rows.streams:
-                    rows.put(each)
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as exc:
-            if not guarded:
-                raise
-            self._failed(rows, exc)
-        finally:
-            if rows.subscription["type"] == "trades":
-                if rows.recovery.state is State.LIVE:
-                    self._feed.on_replay(rows.recovery.coin, None)
-                    for link in rows.doubts:
-                        self._look_at(rows, link)
-                self._aim_trades(rows.recovery.coin, rows)
-
-    def _failed(self, rows: _Rows, exc: BaseException) -> None:
+    def rows_failed(self, rows: Rows, exc: BaseException) -> None:
         _log.error("a callback raised: %r", exc, exc_info=exc)
-        if rows.subscription["type"] == "trades":
-            self.callback_failed("trades", rows.recovery.coin, exc)
+        what = f"no {rows.subscription['type']} of {rows.subscription['coin']}: a callback raised {exc!r}"
+        self._end_rows(rows, LinkDown(what, exc))
+        self._report(exc)
+
+    def _report(self, exc: BaseException) -> None:
         if self._on_error is not None:
             self._on_error(exc)
 
-    def _quiet(self, rows: _Rows, round_: int) -> None:
-        if rows.recovery.round == round_ and self._is_wanted(rows):
-            rows.recovery.nothing_came()
-            self._fill_if_wanted(rows)
+    def ask(self, rows: Rows) -> None:
+        if not self._closed:
+            self._questions.add(rows)
 
-    def _fill_if_wanted(self, rows: _Rows) -> None:
-        recovery = rows.recovery
-        if not recovery.query_wanted or self._closed:
+    def _start_asking(self, rows: Rows) -> None:
+        if self._rows_of(rows.subscription) is not rows or self._closed:
             return
-        recovery.query_wanted = False
-        round_ = recovery.round
-        if recovery.state is State.FILLING:
-            self._later(_HOLD_S, lambda: self._deliver(rows, recovery.failed(round_), guarded=True))
+        round_, question = rows.question()
         if self._query is None:
-            self._later(0.0, lambda: self._deliver(rows, recovery.failed(round_), guarded=True))
+            rows.unanswered(round_)
             return
-        now_ns = self._clock_ns()
-        delay_s = max(0, self._next_query_ns - now_ns) / 1e9 - _QUERIES_AT_ONCE
-        self._next_query_ns = max(now_ns, self._next_query_ns) + 1_000_000_000
-        self._later(max(0.0, delay_s), lambda: self._start_filling(rows, round_))
+        task = asyncio.get_running_loop().create_task(
+            self._ask(self._query(question), rows, round_), name="hlconn market question"
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    def _start_filling(self, rows: _Rows, round_: int) -> None:
-        if rows.recovery.round == round_ and self._is_wanted(rows) and not self._closed:
-            task = asyncio.get_running_loop().create_task(self._fill(rows, round_), name="hlconn market fill")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _fill(self, rows: _Rows, round_: int) -> None:
-        recovery, subscription = rows.recovery, rows.subscription
-        assert self._query is not None
-        answer: Any = None
+    async def _ask(self, answer: Awaitable[Any], rows: Rows, round_: int) -> None:
         try:
-            if subscription["type"] == "trades":
-                found = await self._query({"type": "recentTrades", "coin": recovery.coin})
-                answer = read_trades(found, self._trade_dtype)
-            else:
-                request = {"coin": recovery.coin, "interval": subscription["interval"], "startTime": recovery.last_ms}
-                answer = list(map(Candle.read, await self._query({"type": "candleSnapshot", "req": request})))
+            rows.answered(round_, await answer)
         except Exception as exc:
-            _log.warning("what %s of %s missed cannot be asked: %r", subscription["type"], recovery.coin, exc)
-        if self._is_wanted(rows):
-            out = recovery.failed(round_) if answer is None else recovery.filled(round_, answer)
-            self._deliver(rows, out, guarded=True)
+            _log.warning("what %s missed cannot be asked: %r", rows.subscription, exc)
+            rows.unanswered(round_)
 
-    def _later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        def due() -> None:
-            self._timers.discard(timer)
-            callback()
+    def later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        """As the loop's call_later, with timers that end with the session."""
+        timer = _Timer(self._timers, callback)
+        if not self._closed:
+            self._timers.add(timer)
+            timer.handle = (self._call_later or asyncio.get_running_loop().call_later)(delay_s, timer.due)
+        return timer
 
-        timer = (self._call_later or asyncio.get_running_loop().call_later)(delay_s, due)
-        self._timers.add(timer)
+
+class _Timer:
+    """One of those that are kept until they are due."""
+
+    __slots__ = ("_among", "_callback", "handle")
+
+    def __init__(self, among: set[_Timer], callback: Callable[[], None]) -> None:
+        self._among, self._callback = among, callback
+        self.handle: Any = None
+
+    def due(self) -> None:
+        self._among.discard(self)
+        self._callback()
+
+    def cancel(self) -> None:
+        self._among.discard(self)
+        if self.handle is not None:
+            self.handle.cancel()

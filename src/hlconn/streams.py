@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from .errors import ConfigError, StreamOverflow
 from .gaps import Gap
 
-__all__ = ["Overflow", "Stream"]
+__all__ = ["LatestBook", "Listeners", "Overflow", "Stream"]
 
 _T = TypeVar("_T")
 
@@ -203,3 +203,40 @@ class LatestBook(Stream[Any]):
 
     def _taken(self, item: Any) -> Any:
         return item if isinstance(item, Gap) else item.copy()
+
+
+class Listeners(Generic[_T]):
+    """Who gets what one subscription brings: callbacks, and streams, which are one more callback to the feed.
+
+    A tuple goes to the feed as it is: it calls each in compiled code, and looks after those that stop meanwhile.
+    """
+
+    __slots__ = ("callbacks", "put", "streams")
+
+    def __init__(self, put: Callable[[_T], object]) -> None:
+        self.callbacks: tuple[Callable[[_T], object], ...] = ()
+        self.streams: tuple[Stream[Any], ...] = ()
+        self.put = put  # one value to all streams
+
+    @property
+    def used(self) -> bool:
+        return bool(self.callbacks or self.streams)
+
+    @property
+    def target(self) -> tuple[Callable[[_T], object], ...] | Callable[[_T], object] | None:
+        every = (*self.callbacks, self.put) if self.streams else self.callbacks
+        return every if len(every) > 1 else every[0] if every else None
+
+    def remove(self, callback: Callable[[_T], object]) -> bool:
+        """Take one callback out; False when it was out already."""
+        if callback not in self.callbacks:
+            return False
+        at = self.callbacks.index(callback)
+        self.callbacks = self.callbacks[:at] + self.callbacks[at + 1 :]
+        return True
+
+    def end(self, error: Exception | None) -> None:
+        self.callbacks = ()
+        streams, self.streams = self.streams, ()
+        for stream in streams:
+            stream.end(error)

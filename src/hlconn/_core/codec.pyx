@@ -95,6 +95,7 @@ cdef DecodeStatus route(Cursor* c, Envelope* out) noexcept nogil:
         status = settle(&out.coin, out.coin_text)
     if status != DECODE_OK:
         c.p = look.p
+        out.coin.n = 0
     return status
 
 
@@ -148,6 +149,7 @@ cdef DecodeStatus read_envelope(const char* buf, Py_ssize_t size, Envelope* out,
     out.data = NULL
     out.to_the_end = False
     out.reordered = False
+    out.coin.n = 0
     if literal(&c, b'{"channel":"', 12) and string_rest(&c, &out.name) == DECODE_OK and not out.name.escaped:
         out.channel = channel_of(&out.name)
         if out.channel != CH_OTHER and literal(&c, b',"data":', 8):
@@ -591,10 +593,12 @@ cdef object REASONS = {
 
 cdef int raise_decode(Envelope* envelope, DecodeStatus status, const char* buf, Py_ssize_t size,
                       Py_ssize_t at) except -1:
-    channel = ""
+    channel = coin = ""
     if envelope != NULL and (envelope.has_name or envelope.channel != CH_OTHER):
         channel = envelope.name.p[:envelope.name.n].decode("utf-8", "replace")
-    raise DecodeError(channel, at, buf[at:min(size, at + 80)], REASONS[<int>status])
+        if envelope.coin.n > 0 and envelope.channel != CH_OTHER:
+            coin = envelope.coin.p[:envelope.coin.n].decode("utf-8", "replace")
+    raise DecodeError(channel, at, buf[at:min(size, at + 80)], REASONS[<int>status], coin)
 
 
 def decimal(text: bytes) -> float:

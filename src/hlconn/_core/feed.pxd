@@ -35,8 +35,8 @@ cdef class Slot:
     cdef Book book
     cdef object on_book
     cdef object on_trades
-    cdef object on_replay        # called once in its place, for the first message after an interruption
-    cdef unsigned int replaying  # over which links that message may come, a bit each; EVERY_LINK: the first of any
+    cdef object on_replay        # called in its place, for the first message of a link after an interruption
+    cdef unsigned int replaying  # of which links that message is to come, a bit each
     cdef Tids seen
     cdef int64_t first_tid       # of the last message that brought something, and who brought it when
     cdef int64_t first_ns
@@ -82,7 +82,7 @@ cdef class Feed:
     cdef int _raw(self, Envelope* envelope, const char* buf, Py_ssize_t size) except -1
     cdef int _call(self, object callback, object argument, Channel channel, Slot slot) except -1
     cdef int _call_each(self, tuple callbacks, object argument, Channel channel, Slot slot) except -1
-    cdef int _replay(self, Slot slot, object rows, Py_ssize_t known, int link) except -1
+    cdef int _replay(self, Slot slot, object rows, Py_ssize_t known, int link, int64_t last_ms) except -1
     cdef int _ceased(self, Slot slot) except -1
     cdef int _first_was(self, int first, int link, int64_t lead_ns) except -1
     cdef int _lag(self, int64_t recv_ns, int64_t time_ms) except -1

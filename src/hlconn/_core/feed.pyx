@@ -178,24 +178,29 @@ cdef class Feed:
         slot.on_trades = callback
         if callback is None:
             slot.on_replay = None
+            slot.replaying = 0
             tids_free(&slot.seen)
 
-    def on_replay(self, coin: str, callback: object, link: int | None = None) -> None:
-        """For the next trades message of `coin` alone, call `callback(trades, known, link)` instead of who listens.
+    def on_replay(self, coin: str, callback: object) -> None:
+        """For the first trades message of `coin` that each link brings, call `callback(trades, known, link, last_ms)`
+        instead of who listens; once more after `await_replay`.
 
-        link: the next one of that link; of several links, each once, for the same callback. None: of any link, once.
         trades: the new ones, as in `on_trades`, maybe none. known: how many others in the message are not new:
         the venue sends trades without holes, so that one known trade after an interruption proves that none is
-        missing. To be armed when the stream was interrupted; needs a callback of `on_trades`. None: not any more.
+        missing. last_ms: the venue's time of the newest trade before, 0 for none. Needs a callback of `on_trades`.
+        None: not any more.
         """
         cdef Slot slot = self._slot(coin)
-        if link is None or callback is None:
-            slot.replaying = EVERY_LINK
-        elif slot.on_replay is None:
-            slot.replaying = 1U << link_of(link)
-        else:
-            slot.replaying |= 1U << link_of(link)
+        slot.replaying = 0 if callback is None else EVERY_LINK
         slot.on_replay = callback
+
+    def await_replay(self, coin: str, link: int, awaited: bool = True) -> None:
+        """The next trades message of that link is a first one, see `on_replay`; or, when not awaited, it is not."""
+        cdef Slot slot = self._slot(coin)
+        if awaited and slot.on_replay is not None:
+            slot.replaying |= 1U << link_of(link)
+        else:
+            slot.replaying &= ~(1U << link_of(link))
 
     def seen_trades(self, coin: str, tids: np.ndarray) -> np.ndarray:
         """Which of these trades of `coin` were seen before: bool array. tids: integers of 64 bits, one dimension."""
@@ -397,6 +402,7 @@ cdef class Feed:
                      int64_t recv_ns, int link) except -1:
         cdef Py_ssize_t fresh
         cdef int64_t first_tid
+        cdef int64_t last_ms = slot.seen.time_ms
         cdef TradeMessage message
         cdef Py_ssize_t at = 0
         cdef DecodeStatus status
@@ -431,26 +437,23 @@ cdef class Feed:
             counter.twins += 1
             if slot.first_tid == first_tid and slot.first_link != link:
                 self._first_was(slot.first_link, link, recv_ns - slot.first_ns)
-            if slot.on_replay is None or not slot.replaying >> link & 1:
+            if not slot.replaying >> link & 1:
                 return 0
         view = self._views[fresh]
         if view is None:
             view = self._views[fresh] = self._rows[:fresh]
             view.flags.writeable = False
-        if slot.on_replay is not None and slot.replaying >> link & 1:
-            return self._replay(slot, view, message.total - fresh, link)
+        if slot.replaying >> link & 1:
+            return self._replay(slot, view, message.total - fresh, link, last_ms)
         self._call(slot.on_trades, view, CH_TRADES, slot)
         return 0
 
-    cdef int _replay(self, Slot slot, rows, Py_ssize_t known, int link) except -1:
-        callback = slot.on_replay
-        slot.replaying = 0 if slot.replaying == EVERY_LINK else slot.replaying & ~(1U << link)
-        if slot.replaying == 0:
-            slot.on_replay = None
+    cdef int _replay(self, Slot slot, rows, Py_ssize_t known, int link, int64_t last_ms) except -1:
+        slot.replaying &= ~(1U << link)
         self._busy = True
         try:
-            callback(rows, known, link)
-        except BaseException:
+            slot.on_replay(rows, known, link, last_ms)
+        except BaseException:  # only noted here, and raised on
             self._failed = slot
             self._failed_channel = CH_TRADES
             raise
