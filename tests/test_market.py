@@ -14,7 +14,7 @@ import pytest
 from captures import COINS, T0, wire
 
 import hlconn
-from hlconn import ConfigError, Feed, Gap, LinkDown, StaleBook, Stream, SubscriptionRefused
+from hlconn import ConfigError, DecodeError, Feed, Gap, LinkDown, StaleBook, Stream, SubscriptionRefused
 from hlconn.market import Market
 
 SLOW = {"type": "l2Book", "coin": "BTC"}
@@ -108,9 +108,13 @@ class Bench:
         for _ in range(5):
             await asyncio.sleep(0)
 
-    def cut(self, *subscriptions: dict[str, Any], reason: str = "cut") -> None:
+    def up(self, *subscriptions: dict[str, Any], link: int = 0) -> None:
         for subscription in subscriptions:
-            self.market.down(subscription, reason, 0)
+            self.market.up(subscription, link, 0)
+
+    def cut(self, *subscriptions: dict[str, Any], link: int = 0) -> None:
+        for subscription in subscriptions:
+            self.market.down(subscription, link, "cut", 0)
 
 
 def run(work: Callable[[Bench], Awaitable[None]]) -> None:
@@ -241,14 +245,21 @@ def test_a_subscription_that_is_refused_raises_in_its_streams() -> None:
 def test_the_end_of_the_session_ends_streams_and_declares_what_is_open() -> None:
     async def work(bench: Bench) -> None:
         stream = bench.market.trades("BTC")
-        book = bench.market.books("BTC")
-        bench.market.up(TRADES, 0)
+        book, other = bench.market.books("BTC"), bench.market.books("ETH")
+        bench.up(TRADES, SLOW)
+        bench.feed.on_message(snapshot(7))
+        bench.cut(SLOW)
         bench.feed.on_message(trades(1))
         bench.cut(TRADES)
         bench.market.closed(hlconn.Closed("closed"))
         got = [each async for each in stream]
         assert [type(each).__name__ for each in got] == ["ndarray", "Gap"]
-        assert [each async for each in book] == []
+        assert [type(each).__name__ for each in [each async for each in book]] == ["Gap"]
+        assert [each async for each in other] == []
+        bench.cut(TRADES, SLOW)
+        assert [(gap.stream, gap.from_ms - T0, gap.to_ms - T0) for gap in bench.gaps] == [
+            ("trades", 1, 1), ("book", 7, 7),
+        ]  # fmt: skip
         assert bench.timers == []
 
     run(work)
@@ -289,10 +300,10 @@ def test_a_replay_that_overlaps_proves_that_no_trade_was_lost() -> None:
         stream = bench.market.trades("BTC")
         called: list[Any] = []
         bench.market.on_trades("BTC", lambda rows: called.append(rows["tid"].tolist()))
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(1, 2, 3))
         bench.cut(TRADES)
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(2, 3, 4))
         bench.feed.on_message(trades(5))
         assert await waiting(stream) == [[1, 2, 3], (3, 4, True), [4], [5]]
@@ -309,10 +320,10 @@ def test_trades_that_were_missed_are_fetched_and_delivered_before_newer_ones() -
         stream = bench.market.trades("BTC")
         called: list[int] = []
         bench.market.on_trades("BTC", lambda rows: called.extend(rows["tid"].tolist()))
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(1, 2))
         bench.cut(TRADES)
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(6))
         bench.feed.on_message(trades(7))
         assert await waiting(stream) == [[1, 2]]  # what is newer waits
@@ -330,24 +341,183 @@ def test_trades_that_were_missed_are_fetched_and_delivered_before_newer_ones() -
 def test_a_link_that_returns_shows_what_the_others_missed_without_anybody_noticing() -> None:
     async def work(bench: Bench) -> None:
         stream = bench.market.trades("BTC")
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
+        bench.up(TRADES, link=1)
         bench.feed.on_message(trades(1, 2), link=0)
         bench.feed.on_message(trades(1, 2), link=1)
         # Link 1 returns, and its first trades are known in part, whatever the other one brings meanwhile.
-        bench.market.resumed(TRADES, 1)
+        bench.cut(TRADES, link=1)
         bench.feed.on_message(trades(3, 4), link=0)
-        bench.feed.on_message(trades(4, 5), link=1)
+        bench.feed.on_message(trades(4, 5), link=1)  # its acknowledgement was lost
         assert await waiting(stream) == [[1, 2], [3, 4], [5]]
         assert bench.gaps == []
-        assert bench.asked == []
         # Link 0 is dead since, and nobody knows.
-        bench.market.resumed(TRADES, 1)
+        bench.cut(TRADES, link=1)
         bench.feed.on_message(trades(8), link=1)
         bench.feed.on_message(trades(9), link=1)
         assert await waiting(stream) == []
         bench.answers["recentTrades"] = [trade(tid) for tid in range(9, 0, -1)]
         await bench.fire()
         assert await waiting(stream) == [(5, 8, True), [6, 7], [8], [9]]
+        bench.cut(TRADES, link=0)
+        assert len(bench.gaps) == 1, "link 1 is heard"
+
+    run(work)
+
+
+def test_a_link_that_is_new_is_looked_at_as_one_that_returns() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.feed.on_message(trades(1), link=0)
+        bench.up(TRADES, link=1)
+        bench.feed.on_message(trades(5), link=1)
+        assert await waiting(stream) == [[1]]
+        bench.answers["recentTrades"] = [trade(tid) for tid in range(5, 0, -1)]
+        await bench.fire()
+        assert await waiting(stream) == [(1, 5, True), [2, 3, 4], [5]]
+
+    run(work)
+
+
+def test_while_one_asks_another_link_may_bring_what_the_answer_does_not_reach() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.up(TRADES, link=1)
+        bench.feed.on_message(trades(1), link=0)
+        bench.cut(TRADES, link=0)
+        bench.cut(TRADES, link=1)
+        bench.up(TRADES)
+        bench.up(TRADES, link=1)
+        bench.feed.on_message(trades(4), link=0)
+        answers: list[asyncio.Future[Any]] = []
+
+        async def slow(body: dict[str, Any]) -> Any:
+            answers.append(asyncio.get_running_loop().create_future())
+            return await answers[-1]
+
+        bench.market._query = slow
+        await bench.fire()
+        bench.feed.on_message(trades(9), link=1)  # link 0 died after 4
+        await bench.fire()
+        assert len(answers) == 2
+        answers[0].set_result([trade(tid) for tid in range(5, 0, -1)])
+        await bench.fire()
+        assert await waiting(stream) == [[1]]
+        answers[1].set_result([trade(tid) for tid in range(9, 0, -1)])
+        await bench.fire()
+        assert await waiting(stream) == [(1, 9, True), [2, 3], [4], [5, 6, 7, 8], [9]]
+
+    run(work)
+
+
+def test_the_answer_about_one_interruption_does_not_end_the_next() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.feed.on_message(trades(1, 2))
+        bench.cut(TRADES)
+        bench.up(TRADES)
+        answers: list[asyncio.Future[Any]] = []
+
+        async def slow(body: dict[str, Any]) -> Any:
+            answers.append(asyncio.get_running_loop().create_future())
+            return await answers[-1]
+
+        bench.market._query = slow
+        await bench.fire(within_s=5.0)
+        await bench.fire()
+        bench.cut(TRADES)  # once more, before the answer
+        answers[0].set_result([trade(2), trade(1)])
+        await bench.fire()
+        assert await waiting(stream) == [[1, 2]]
+        bench.up(TRADES)
+        bench.feed.on_message(trades(9))  # 3 to 8 came while nobody listened
+        await bench.fire()
+        answers[1].set_result([trade(tid) for tid in range(9, 0, -1)])
+        await bench.fire()
+        assert await waiting(stream) == [(2, 9, True), [3, 4, 5, 6, 7, 8], [9]]
+
+    run(work)
+
+
+def test_a_question_of_a_quiet_stream_that_failed_is_asked_again_ever_more_rarely() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.feed.on_message(trades(1, 2))
+        bench.cut(TRADES)
+        bench.up(TRADES)
+        bench.answers["recentTrades"] = OSError("no route")
+        for delay_s in (5.0, 10.0, 20.0, 40.0, 80.0, 80.0):
+            assert [delay for delay, _ in bench.timers] == [delay_s]
+            await bench.fire(within_s=delay_s)
+            bench.now_ns += round(delay_s * 1e9)
+            await bench.fire()
+        assert len(bench.asked) == 6
+        bench.answers["recentTrades"] = [trade(3), trade(2)]
+        await bench.fire(within_s=80.0)
+        await bench.fire()
+        assert await waiting(stream) == [[1, 2], (2, 3, True), [3]]
+        assert bench.timers == []
+
+    run(work)
+
+
+def test_a_quiet_stream_is_asked_for_although_another_link_flaps() -> None:
+    async def work(bench: Bench) -> None:
+        bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.feed.on_message(trades(1, 2))
+        bench.cut(TRADES)
+        bench.up(TRADES)
+        bench.answers["recentTrades"] = [trade(2)]
+        for _ in range(3):
+            bench.cut(TRADES, link=1)
+        assert [delay for delay, _ in bench.timers] == [5.0]
+        await bench.fire(within_s=5.0)
+        await bench.fire()
+        assert [(gap.from_ms - T0, gap.to_ms - T0, gap.proven) for gap in bench.gaps] == [(2, 2, True)]
+
+    run(work)
+
+
+@pytest.mark.parametrize("bad", [trades(3).replace(b'"tid":3', b'"tid":"x"'), b'{"channel":"trades","data":[{"coin":4'])
+def test_trades_that_cannot_be_read_are_missed_until_the_venue_says_them_again(bad: bytes) -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.feed.on_message(trades(1, 2))
+        with pytest.raises(DecodeError) as error:
+            bench.feed.on_message(bad)
+        bench.market.unreadable(error.value, 0)
+        bench.feed.on_message(trades(4))
+        assert await waiting(stream) == [[1, 2]]
+        bench.answers["recentTrades"] = [trade(tid) for tid in range(4, 0, -1)]
+        await bench.fire()
+        assert await waiting(stream) == [(2, 4, True), [3], [4]]
+        assert bench.gaps[0].reason.startswith("a message could not be read")
+        bench.market.closed(hlconn.Closed("closed"))
+        bench.market.unreadable(error.value, 0)
+
+    run(work)
+
+
+def test_one_of_two_links_that_cannot_be_read_costs_nothing_but_a_look() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        for link in (0, 1):
+            bench.up(TRADES, link=link)
+            bench.feed.on_message(trades(1, 2), link=link)
+        with pytest.raises(DecodeError) as error:
+            bench.feed.on_message(trades(3)[:-4], link=1)
+        assert error.value.coin == "BTC"
+        bench.market.unreadable(error.value, 1)
+        bench.feed.on_message(trades(3), link=0)
+        bench.feed.on_message(trades(3, 4), link=1)
+        assert await waiting(stream) == [[1, 2], [3], [4]]
+        assert bench.gaps == []
 
     run(work)
 
@@ -355,10 +525,10 @@ def test_a_link_that_returns_shows_what_the_others_missed_without_anybody_notici
 def test_an_answer_that_is_newer_than_what_waits_is_not_delivered_before_it() -> None:
     async def work(bench: Bench) -> None:
         stream = bench.market.trades("BTC")
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(1))
         bench.cut(TRADES)
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(5))
         bench.answers["recentTrades"] = [trade(tid) for tid in (9, 8)]
         await bench.fire()
@@ -387,8 +557,8 @@ def test_two_links_cut_a_hundred_times_bring_what_one_that_is_never_cut_brings(s
         got: list[Any] = []
         bench.market.on_trades("BTC", lambda rows: got.append(rows.tolist()))
         bench.market.on_book("BTC", lambda book: got.append((book.time_ms, book.stale, repr(book.px.tolist()))))
-        for subscription in (SLOW, FAST, BBO, TRADES):
-            bench.market.up(subscription, 0)
+        for link in (0, 1):
+            bench.up(SLOW, FAST, BBO, TRADES, link=link)
         return got
 
     async def work(bench: Bench) -> None:
@@ -396,8 +566,6 @@ def test_two_links_cut_a_hundred_times_bring_what_one_that_is_never_cut_brings(s
         for message in said:
             alone.feed.on_message(message)
         behind = {0: list(said), 1: list(said)}  # what each link has still to bring
-        for link in (0, 1):
-            bench.market.resumed(TRADES, link)
         cuts = 0
         while behind[0] and behind[1]:
             if cuts < 100 and len(behind[0]) < len(said) - 40 > len(behind[1]) and rng.random() < 0.1:
@@ -407,7 +575,8 @@ def test_two_links_cut_a_hundred_times_bring_what_one_that_is_never_cut_brings(s
                 # Not ahead of the other, or it would skip books (never trades).
                 at = max(len(said) - len(behind[lost]), len(said) - len(behind[1 - lost]) - rng.randint(0, 3))
                 behind[lost] = said[at:]
-                bench.market.resumed(TRADES, lost)
+                bench.cut(SLOW, FAST, BBO, TRADES, link=lost)
+                bench.up(SLOW, FAST, BBO, TRADES, link=lost)
                 replay = [row for message in said[:at][-20:] for row in trades_in(message)]
                 assert replay, "else nothing would show that nothing is missing, and the venue would be asked"
                 bench.feed.on_message(trades(*replay), link=lost)
@@ -471,7 +640,7 @@ def test_what_the_session_has_no_room_for_leaves_nothing_behind() -> None:
 def test_when_the_venue_cannot_be_asked_the_gap_is_declared(answer: Any) -> None:
     async def work(bench: Bench) -> None:
         stream = bench.market.trades("BTC")
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(1))
         bench.cut(TRADES)
         bench.feed.on_message(trades(6))
@@ -492,7 +661,7 @@ def test_new_trades_wait_for_an_answer_only_so_long() -> None:
             await never
 
         bench.market._query = hangs
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(1))
         bench.cut(TRADES)
         bench.feed.on_message(trades(6))
@@ -511,10 +680,10 @@ def test_new_trades_wait_for_an_answer_only_so_long() -> None:
 def test_a_quiet_coin_is_asked_for_after_a_while_so_that_its_gap_is_told() -> None:
     async def work(bench: Bench) -> None:
         stream = bench.market.trades("BTC")
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(1, 2))
         bench.cut(TRADES)
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         await bench.fire(within_s=4.9)
         assert bench.asked == []
         bench.answers["recentTrades"] = [trade(3), trade(2)]
@@ -531,12 +700,12 @@ def test_nothing_that_was_never_served_is_interrupted() -> None:
     async def work(bench: Bench) -> None:
         stream = bench.market.trades("BTC")
         bench.cut(TRADES)  # the first connection failed
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(1, 2))
         assert await waiting(stream) == [[1, 2]]
         assert bench.gaps == []
         bench.cut({"type": "trades", "coin": "ETH"}, {"type": "userFills", "user": "0x"})
-        bench.market.up({"type": "trades", "coin": "ETH"}, 0)
+        bench.up({"type": "trades", "coin": "ETH"})
 
     run(work)
 
@@ -547,12 +716,39 @@ def test_queries_are_spread_over_time_when_many_coins_miss_something() -> None:
         coins = [f"C{i}" for i in range(25)]
         for coin in coins:
             bench.market.on_trades(coin, lambda rows: None)
-            bench.market.up({"type": "trades", "coin": coin}, 0)
+            bench.up({"type": "trades", "coin": coin})
             bench.cut({"type": "trades", "coin": coin})
             bench.feed.on_message(trades(1).replace(b'"BTC"', wire(coin)))
         await bench.fire()
-        assert len(bench.asked) == 21
-        assert sorted(round(delay) for delay, _ in bench.timers if delay > 0 and delay != 3.0)[:3] == [1, 2, 4]
+        assert len(bench.asked) == 10
+        *holds, turn = bench.timers
+        assert [round(delay) for delay, _ in bench.timers] == [3] * 16
+        bench.now_ns += 9 * 10**9
+        bench.timers = [turn]
+        await bench.fire(within_s=3.0)
+        assert len(bench.asked) == 13
+        bench.timers = holds + bench.timers  # who waited too long is not asked about any more
+        bench.now_ns += 100 * 10**9
+        await bench.fire(within_s=3.0)
+        assert len(bench.asked) == 13
+        assert bench.timers == []
+
+    run(work)
+
+
+def test_a_question_that_nobody_needs_any_more_takes_no_turn() -> None:
+    async def work(bench: Bench) -> None:
+        bench.answers["recentTrades"] = []
+        stops = []
+        for i in range(12):
+            coin = {"type": "trades", "coin": f"C{i}"}
+            stops.append(bench.market.on_trades(coin["coin"], lambda rows: None))
+            bench.up(coin)
+            bench.cut(coin)
+            bench.feed.on_message(trades(1).replace(b'"BTC"', wire(coin["coin"])))
+        stops[0]()
+        await bench.fire()
+        assert [body["coin"] for body in bench.asked] == [f"C{i}" for i in range(1, 11)]
 
     run(work)
 
@@ -567,7 +763,7 @@ def test_a_callback_of_a_late_delivery_that_raises_is_reported_and_ends_its_coin
                 raise ValueError("mine")
 
         bench.market.on_trades("BTC", callback)
-        bench.market.up(TRADES, 0)
+        bench.up(TRADES)
         bench.feed.on_message(trades(1))
         bench.cut(TRADES)
         bench.feed.on_message(trades(6))
@@ -575,6 +771,46 @@ def test_a_callback_of_a_late_delivery_that_raises_is_reported_and_ends_its_coin
         await bench.fire()
         assert [str(exc) for exc in bench.failures] == ["mine"]
         assert bench.wanted == []
+
+    run(work)
+
+
+def test_a_callback_for_gaps_that_raises_ends_what_it_was_told_of() -> None:
+    async def work(bench: Bench) -> None:
+        def raises(gap: Gap) -> None:
+            raise ValueError(gap.stream)
+
+        bench.market.on_gap(raises)
+        for ask, subscription in (
+            (lambda: bench.market.candles("BTC", "1m"), CANDLE),
+            (lambda: bench.market.trades("BTC"), TRADES),
+        ):
+            stream: Stream[Any] = ask()
+            bench.up(subscription)
+            bench.cut(subscription)
+            if subscription is CANDLE:
+                bench.market.on_message("candle", wire({"channel": "candle", "data": candle(1, 1)}))
+                bench.answers["candleSnapshot"] = []
+                await bench.fire()
+            else:
+                bench.feed.on_message(trades(1))
+                bench.answers["recentTrades"] = []
+                await bench.fire()
+            assert isinstance(await anext(stream), Gap)
+            with pytest.raises(LinkDown, match="a callback raised"):
+                await anext(stream)
+            assert bench.wanted == []
+        books = bench.market.books("BTC", feeds=("slow",))
+        bench.up(SLOW)
+        bench.feed.on_message(snapshot(1))
+        bench.cut(SLOW)
+        bench.feed.on_message(snapshot(2))
+        await anext(books)
+        with pytest.raises(LinkDown, match="a callback raised"):
+            while True:
+                await anext(books)
+        assert bench.wanted == []
+        assert [str(exc) for exc in bench.failures] == ["candle", "trades", "book"]
 
     run(work)
 
@@ -588,7 +824,7 @@ def test_candles_come_once_over_several_links_and_what_was_missed_is_fetched() -
             return [each if isinstance(each, tuple) else ((each.open_ms - T0) // 60_000, each.n) for each in got]
 
         stream = bench.market.candles("BTC", "1m")
-        bench.market.up(CANDLE, 0)
+        bench.up(CANDLE)
         for minute, n in [(0, 1), (0, 1), (0, 2), (1, 1), (0, 2), (1, 1)]:
             bring(minute, n)
         bench.market.on_message("candle", b'{"channel":"candle","data":{"s":"ETH"}}')
@@ -623,9 +859,8 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
         called: list[int] = []
         market.on_trades("BTC", lambda rows: called.extend(rows["tid"].tolist()))
         roomy, tight = market.trades("BTC", maxsize=10_000), market.trades("BTC", maxsize=2)
-        market.up(TRADES, 0)
-        market.resumed(TRADES, 0)
-        market.resumed(TRADES, 1)
+        bench.up(TRADES)
+        bench.up(TRADES, link=1)
         got: dict[Stream[Any], list[Any]] = {roomy: [], tight: []}
         now, served = 0, {0, 1}
         deaf: set[int] = set()  # half-open: nothing comes, and nobody has noticed yet
@@ -648,15 +883,14 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
                 lost = rng.choice(sorted(served))
                 served.discard(lost)
                 deaf.discard(lost)
-                if not served:
-                    market.down(TRADES, "cut", 0)
+                bench.cut(TRADES, link=lost)
             elif event < 0.85 and len(served) < 2:
                 link = min({0, 1} - served)
                 served.add(link)
                 replay = range(max(1, now + 1 - rng.choice((0, 1, 4, 12))), now + 1)
-                market.resumed(TRADES, link)
-                if len(served) == 1:
-                    market.up(TRADES, 0)
+                acked = rng.random() < 0.8  # else that is lost, and its data have to do
+                if acked:
+                    bench.up(TRADES, link=link)
                 if len(replay):
                     feed.on_message(trades(*replay), link=link)
             elif event < 0.88:
@@ -666,7 +900,8 @@ def test_every_trade_reaches_each_reader_once_in_order_or_lies_in_a_gap_whatever
             else:
                 got[tight] += await waiting(tight)
             bench.now_ns += 10**9
-        deaf |= market._trades["BTC"].doubts.keys()  # what returned and said nothing yet has not shown what was missed
+        # what returned and said nothing yet has not shown what was missed
+        deaf |= {0, 1} - market._trades["BTC"]._heard
         market.closed(hlconn.Closed("closed"))
         for stream, read in got.items():
             read += await waiting(stream)

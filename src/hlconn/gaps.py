@@ -62,9 +62,10 @@ class History(Protocol[_T]):
     def after(self, item: _T, last_ms: int) -> _T | None:
         """What of it is not older than what was delivered: a replay also shows what a gap was declared for before."""
 
-    def join(self, filled: Any, held: list[_T], last_ms: int) -> tuple[list[_T], bool, int, int]:
-        """What a query brought, without what is known or held, in order; whether nothing is missing between what was
-        known, that and what is held; and from and to when something may be missing."""
+    def join(self, filled: Any, held: list[_T], joints: list[_T], last_ms: int) -> tuple[list[_T], bool, int, int]:
+        """What a query brought that is not known, and what is held, in order; whether nothing is missing between what
+        was known and the end of that; and from and to when something may be missing. joints: those of what is held
+        that did not meet what came before them."""
 
 
 class Recovery(Generic[_T]):
@@ -84,6 +85,7 @@ class Recovery(Generic[_T]):
         self.last_item: _T | None = None
         self._reason = ""
         self._held: list[_T] = []
+        self._joints: list[_T] = []
 
     def down(self, reason: str, last_ms: int) -> list[Gap | _T]:
         """The stream is interrupted, maybe once more. last_ms: the venue's time of its newest item, 0 for none."""
@@ -112,14 +114,15 @@ class Recovery(Generic[_T]):
             item = None if item is None else self._history.after(item, self.last_ms)
             to_ms = self.last_ms if item is None else self._history.last_ms(item)
             return self._end(True, self.last_ms, max(self.last_ms, to_ms), [] if item is None else [item])
-        if item is not None:
-            self._held.append(item)
         self.state = State.FILLING
-        self.ask_again()
+        self.hold_apart(item)
         return []
 
-    def ask_again(self) -> None:
-        """Something more came that does not meet what was known: the answer under way may end before it."""
+    def hold_apart(self, item: _T | None) -> None:
+        """While filling: what came does not meet what was known, and an answer under way may end before it."""
+        if item is not None:
+            self._held.append(item)
+            self._joints.append(item)
         self.round += 1
         self.query_wanted = True
 
@@ -137,8 +140,8 @@ class Recovery(Generic[_T]):
         if round_ != self.round or self.state is State.LIVE:
             return []
         self._held.sort(key=self._history.first_ms)  # a link that returned may be ahead of another
-        items, proven, from_ms, to_ms = self._history.join(answer, self._held, self.last_ms)
-        return self._end(proven, from_ms, to_ms, [*items, *self._held])
+        items, proven, from_ms, to_ms = self._history.join(answer, self._held, self._joints, self.last_ms)
+        return self._end(proven, from_ms, to_ms, items)
 
     def failed(self, round_: int) -> list[Gap | _T]:
         """There is no answer to the question of that round, or not in time."""
@@ -158,8 +161,8 @@ class Recovery(Generic[_T]):
 
     def _declare(self) -> list[Gap | _T]:
         self._held.sort(key=self._history.first_ms)
-        to_ms = self._history.first_ms(self._held[0]) if self._held else self.last_ms
-        return self._end(False, self.last_ms, max(self.last_ms, to_ms), self._held)
+        to_ms = max([self.last_ms, *map(self._history.first_ms, self._joints)])
+        return self._end(False, self.last_ms, to_ms, self._held)
 
     def _end(self, proven: bool, from_ms: int, to_ms: int, items: Iterable[_T]) -> list[Gap | _T]:
         items = list(items)
@@ -169,7 +172,7 @@ class Recovery(Generic[_T]):
         if items:
             self.last_item = items[-1]
             self.last_ms = max(self.last_ms, self._history.last_ms(items[-1]))
-        self.state, self.query_wanted, self._held = State.LIVE, False, []
+        self.state, self.query_wanted, self._held, self._joints = State.LIVE, False, [], []
         self.round += 1
         return [gap, *items]
 
@@ -217,31 +220,42 @@ class TradeHistory:
         item = item[item["time"] >= last_ms]
         return item if len(item) else None
 
-    def join(self, filled: Trades, held: list[Trades], last_ms: int) -> tuple[list[Trades], bool, int, int]:
+    def join(
+        self, filled: Trades, held: list[Trades], joints: list[Trades], last_ms: int
+    ) -> tuple[list[Trades], bool, int, int]:
         """filled: oldest first."""
         held_tids = np.concatenate([rows["tid"] for rows in held]) if held else np.zeros(0, np.int64)
         is_held = np.isin(filled["tid"], held_tids)
         before = self._known.seen_trades(self._coin, filled["tid"]) & ~is_held
-        first_held = self.first_ms(held[0]) if held else 0
-        # What comes after the first one held is there already, or comes by itself.
-        end = int(np.argmax(is_held)) if is_held.any() else len(filled)
-        if held and not is_held.any():
-            end = int(np.count_nonzero(filled["time"] < first_held))
-        begin = int(np.flatnonzero(before)[-1]) + 1 if before.any() else 0
-        new = filled[begin:end]
-        new = new[~before[begin:end] & (new["time"] >= last_ms)]
-        self._known.note_trades(self._coin, new)
-        meets_held = not held or bool(is_held.any())
-        if before.any() and meets_held:
-            to_ms = max([last_ms, first_held, *new["time"][-1:].tolist()])
-            return [new] if len(new) else [], True, last_ms, to_ms
+        is_new = ~before & ~is_held & (filled["time"] >= last_ms)
+        at = int(np.flatnonzero(before)[-1]) + 1 if before.any() else 0
+        items: list[Trades] = []
+        holes: list[tuple[int, int]] = []
+        to_ms = last_ms
+        for rows in held:
+            first_ms = self.first_ms(rows)
+            found = np.isin(filled["tid"], rows["tid"])
+            end = int(np.argmax(found)) if found.any() else int(np.count_nonzero(filled["time"] < first_ms))
+            items += self._noted(filled[at:end][is_new[at:end]])
+            if any(rows is joint for joint in joints):
+                to_ms = max(to_ms, first_ms)
+                if not found.any():
+                    newest = [last_ms, *filled["time"][:end][-1:].tolist(), *map(self.last_ms, items[-1:])]
+                    holes.append((max(newest), first_ms))
+            items.append(rows)
+            at = max(at, end)
+        if not held:  # else what comes after it comes by itself
+            items += self._noted(filled[at:][is_new[at:]])
+            to_ms = max([last_ms, *map(self.last_ms, items)])
         if not before.any():
-            from_ms, to_ms = last_ms, int(new["time"][0]) if len(new) else first_held
-            if not meets_held:
-                to_ms = first_held
-        else:
-            from_ms, to_ms = int(filled["time"][-1]) if len(filled) else last_ms, first_held
-        return [new] if len(new) else [], False, from_ms, max(from_ms, to_ms)
+            holes.append((last_ms, self.first_ms(items[0]) if items else last_ms))
+        if not holes:
+            return items, True, last_ms, to_ms
+        return items, False, min(hole[0] for hole in holes), max(max(hole) for hole in holes)
+
+    def _noted(self, new: Trades) -> list[Trades]:
+        self._known.note_trades(self._coin, new)
+        return [new] if len(new) else []
 
 
 class CandleHistory:
@@ -261,12 +275,14 @@ class CandleHistory:
     def after(self, item: Candle, last_ms: int) -> Candle | None:
         return item if item.open_ms >= last_ms else None
 
-    def join(self, filled: list[Candle], held: list[Candle], last_ms: int) -> tuple[list[Candle], bool, int, int]:
+    def join(
+        self, filled: list[Candle], held: list[Candle], joints: list[Candle], last_ms: int
+    ) -> tuple[list[Candle], bool, int, int]:
         """filled: oldest first, from the last known one on."""
-        first_held = held[0].open_ms if held else None
-        new = [c for c in filled if c.open_ms >= last_ms and (first_held is None or c.open_ms < first_held)]
-        covers = (
-            bool(filled) and filled[0].open_ms <= last_ms and (first_held is None or filled[-1].open_ms >= first_held)
-        )
-        to_ms = max([last_ms, *([] if first_held is None else [first_held]), *[c.open_ms for c in new[-1:]]])
-        return new, covers, last_ms, to_ms
+        found = [c for c in filled if c.open_ms >= last_ms and (not held or c.open_ms < held[-1].open_ms)]
+        newest = {candle.open_ms: candle.n for candle in held}
+        items = [*held, *(c for c in found if c.n > newest.get(c.open_ms, -1))]  # one of the same time after those held
+        items.sort(key=self.first_ms)
+        to_ms = max([last_ms, *map(self.first_ms, joints or items)])
+        covers = bool(filled) and filled[0].open_ms <= last_ms and (not held or filled[-1].open_ms >= to_ms)
+        return items, covers, last_ms, to_ms

@@ -171,8 +171,8 @@ class Rows(Listeners[Any], ABC):
         if known or not (last_ms or self._was_lost):
             return [] if item is None else recovery.item(item)
         if recovery.state is State.FILLING:
-            recovery.ask_again()  # the answer under way may end before this
-            return recovery.item(item)
+            recovery.hold_apart(item)
+            return []
         recovery.down(f"link {link} is here, and nothing that it said was known", last_ms)
         return recovery.first(item, False)
 
@@ -203,23 +203,32 @@ class Rows(Listeners[Any], ABC):
         """What follows from the state: timers, questions, and who gets the next item."""
         recovery = self.recovery
         if recovery.state is not State.DOWN:
-            self._quiet = _cancelled(self._quiet)
+            self._cancel_quiet()
         if recovery.state is State.FILLING:
             if self._hold is None:
                 self._hold = self._around.later(_HOLD_S, self._held_too_long)
-        else:
-            self._hold = _cancelled(self._hold)
+        elif self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
         if recovery.query_wanted:
             self._around.ask(self)
         self.aim()
 
+    def _cancel_quiet(self) -> None:
+        if self._quiet is not None:
+            self._quiet.cancel()
+            self._quiet = None
+
     def _cancel_timers(self) -> None:
-        self._hold, self._quiet = _cancelled(self._hold), _cancelled(self._quiet)
+        self._cancel_quiet()
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
 
     # Questions.
 
     def _ask_when_quiet(self, delay_s: float) -> None:
-        self._quiet = _cancelled(self._quiet)
+        self._cancel_quiet()
         self._patience_s = delay_s
         self._quiet = self._around.later(delay_s, self._is_quiet)
 
@@ -263,9 +272,10 @@ class Rows(Listeners[Any], ABC):
     def aim(self) -> None:
         """Who listens, or whether items are held, has changed."""
 
-    @abstractmethod
     def end_feed(self) -> None:
         """Nobody listens any more."""
+        self._cancel_timers()
+        self.recovery.query_wanted = False
 
     @abstractmethod
     def _put(self, item: Any) -> None:
@@ -301,7 +311,7 @@ class TradeRows(Rows):
             self._feed.on_trades(self._coin, self._hold_back if held else self.target)
 
     def end_feed(self) -> None:
-        self._cancel_timers()
+        super().end_feed()
         self._feed.on_trades(self._coin, None)
 
     def _hold_back(self, new: NDArray[np.void]) -> None:
@@ -360,9 +370,6 @@ class CandleRows(Rows):
 
     def aim(self) -> None: ...
 
-    def end_feed(self) -> None:
-        self._cancel_timers()
-
     def _put(self, item: Candle) -> None:
         for stream in self.streams:
             stream.put(item, item.open_ms, item.open_ms)
@@ -382,8 +389,3 @@ class CandleRows(Rows):
 
     def _read(self, answer: Any) -> list[Candle]:
         return list(map(Candle.read, answer))
-
-
-def _cancelled(timer: Timer | None) -> None:
-    if timer is not None:
-        timer.cancel()

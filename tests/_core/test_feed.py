@@ -969,24 +969,30 @@ def test_several_links_with_delays_of_their_own_give_what_one_without_loss_gives
         assert dropped == len(arrivals) - len(script), seed
 
 
-def test_the_first_trades_after_an_interruption_say_how_many_were_known() -> None:
+def test_the_first_trades_of_a_link_say_how_many_were_known_and_what_came_before() -> None:
     feed = Feed()
     got: list[list[int]] = []
-    replays: list[tuple[list[int], int]] = []
+    firsts: list[tuple[list[int], int, int, int]] = []
 
-    def on_replay(rows: NDArray[np.void], known: int, link: int) -> None:
-        replays.append((rows["tid"].tolist(), known))
+    def on_replay(rows: NDArray[np.void], known: int, link: int, last_ms: int) -> None:
+        firsts.append((rows["tid"].tolist(), known, link, last_ms))
+
+    def newest() -> int:
+        return feed.last_trade_ms("BTC") or 0
 
     feed.on_trades("BTC", lambda rows: got.append(rows["tid"].tolist()))
     feed.on_message(trades_message(1, 2, 3))
+    times = [newest()]
     feed.on_replay("BTC", on_replay)
     feed.on_message(trades_message(2, 3, 4))
+    times.append(newest())
     feed.on_message(trades_message(3, 4, 5))
-    feed.on_replay("BTC", on_replay)
+    times.append(newest())
+    feed.await_replay("BTC", 0)
     feed.on_message(trades_message(4, 5))  # nothing new: it is told all the same
-    feed.on_replay("BTC", on_replay)
+    feed.await_replay("BTC", 0)
     feed.on_message(trades_message(8))
-    assert replays == [([4], 2), ([], 2), ([8], 0)]
+    assert firsts == [([4], 2, 0, times[0]), ([], 2, 0, times[2]), ([8], 0, 0, times[2])]
     assert got == [[1, 2, 3], [5]]
     assert feed.seen_trades("BTC", np.array([1, 8, 9])).tolist() == [True, True, False]
     assert feed.seen_trades("ETH", np.array([1])).tolist() == [False]
@@ -996,26 +1002,30 @@ def test_the_first_trades_after_an_interruption_say_how_many_were_known() -> Non
     feed.note_trades("ETH", filled)
     feed.on_message(trades_message(6, 7))
     assert got == [[1, 2, 3], [5]]
-    feed.on_replay("BTC", lambda rows, known, link: 1 / 0)
+    feed.on_replay("BTC", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         feed.on_message(trades_message(10))
     assert feed.failed == ("trades", "BTC")
     feed.on_message(trades_message(11))
     assert got[-1] == [11]
+    feed.on_replay("BTC", None)
+    feed.await_replay("BTC", 0)  # there is nobody to tell
+    feed.on_message(trades_message(12))
+    assert got[-1] == [12]
 
 
-def test_each_link_that_returned_is_told_of_by_its_first_trades() -> None:
+def test_the_first_trades_of_each_link_are_told_of_apart() -> None:
     feed = Feed()
     got: list[list[int]] = []
-    replays: list[tuple[list[int], int, int]] = []
+    firsts: list[tuple[list[int], int, int]] = []
 
-    def on_replay(rows: NDArray[np.void], known: int, link: int) -> None:
-        replays.append((rows["tid"].tolist(), known, link))
+    def on_replay(rows: NDArray[np.void], known: int, link: int, last_ms: int) -> None:
+        firsts.append((rows["tid"].tolist(), known, link))
 
     feed.on_trades("BTC", lambda rows: got.append(rows["tid"].tolist()))
+    feed.on_replay("BTC", on_replay)
+    feed.await_replay("BTC", 0, False)
     feed.on_message(trades_message(1, 2), 0, 0)
-    feed.on_replay("BTC", on_replay, 1)
-    feed.on_replay("BTC", on_replay, 15)
     feed.on_message(trades_message(3), 0, 0)
     feed.on_message(trades_message(2, 3), 0, 0)
     feed.on_message(trades_message(2, 3), 0, 1)
@@ -1023,10 +1033,10 @@ def test_each_link_that_returned_is_told_of_by_its_first_trades() -> None:
     feed.on_message(trades_message(4), 0, 1)
     feed.on_message(trades_message(7), 0, 15)
     feed.on_message(trades_message(8), 0, 15)
-    assert replays == [([], 2, 1), ([7], 0, 15)]
+    assert firsts == [([], 2, 1), ([7], 0, 15)]
     assert got == [[1, 2], [3], [4], [8]]
     with pytest.raises(ConfigError, match="link"):
-        feed.on_replay("BTC", on_replay, 16)
+        feed.await_replay("BTC", 16)
 
 
 # --- several listeners --------------------------------------------------------------------------------------------
