@@ -102,7 +102,11 @@ class MarketWorkshop(SimWorkshop):
 KINDS: list[tuple[tuple[str, ...], type[Workshop], str]] = [
     (("src/hlconn/sim/",), SimWorkshop, "sim"),
     (("src/hlconn/trading/", "src/hlconn/session/", "src/hlconn/client.py"), TradingWorkshop, "trading"),
-    (("src/hlconn/market.py", "src/hlconn/gaps.py", "src/hlconn/streams.py"), MarketWorkshop, "market"),
+    (
+        ("src/hlconn/market.py", "src/hlconn/gaps.py", "src/hlconn/rows.py", "src/hlconn/streams.py"),
+        MarketWorkshop,
+        "market",
+    ),
     (("",), Workshop, "."),
     ((), SessionWorkshop, "session"),
 ]
