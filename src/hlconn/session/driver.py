@@ -169,8 +169,8 @@ class Driver:
     on_subscribed(subscription, link): the venue acknowledged it, once on each connection.
     on_timing(what, seconds): "ack" and "post" from sent to answered, "reconnect" from a link's end to its next life.
     on_refused(subscription, message): the venue refused; message is its own text.
-    on_bad_message(exc, link): a message that could not be read, a DecodeError. on_callback_error(exc): a callback of yours that raised,
-    of the feed or of this class; both are logged, and the link goes on.
+    on_bad_message(exc, link): a message that could not be read, a DecodeError. on_callback_error(exc): a callback of
+    yours that raised, of the feed or of this class; both are logged, and the link goes on.
     listener: the class to use instead of `listener_class()`.
     """
 

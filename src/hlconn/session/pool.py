@@ -52,9 +52,9 @@ class _Wanted:
 class Pool:
     """flow(subscription, link): messages of that subscription which that link has brought so far; see `Link`.
 
-    Of a subscription on several links, `Refused` comes when all of them were refused. `Up`, `Down` and `Subscribed` come
-    for each of them, as `StateChanged` does: what one link missed, another may have brought, but only who reads both
-    can tell.
+    Of a subscription on several links, `Refused` comes when all of them were refused. `Up`, `Down` and `Subscribed`
+    come for each of them, as `StateChanged` does: what one link missed, another may have brought, but only who reads
+    both can tell.
     """
 
     def __init__(
