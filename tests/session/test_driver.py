@@ -731,6 +731,23 @@ def test_a_post_beyond_the_budget_is_not_written() -> None:
     run(main())
 
 
+def test_what_is_wanted_again_before_it_was_given_up_adds_no_time_of_an_acknowledgement() -> None:
+    async def main() -> None:
+        async with Venue() as venue, Harness(venue.endpoints, messages_per_minute=16, max_links=1) as harness:
+            await harness.driver.wait_live(5.0)
+            harness.driver.subscribe(ETH)
+            await harness.seen("data", "ETH")
+            for post_id in range(10):  # with the subscription all that is not kept for others
+                harness.driver.post(post_id, b'{"method":"ping"}', 5.0)
+            harness.driver._on_subscribed = lambda subscription, _: harness.log.append(("subscribed", subscription))
+            harness.driver.unsubscribe(ETH)
+            harness.driver.subscribe(ETH)
+            assert harness.of("subscribed") == [("subscribed", ETH)]
+            assert harness.timings == [("ack", True)]
+
+    run(main())
+
+
 # The first read.
 
 

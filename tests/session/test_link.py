@@ -774,6 +774,23 @@ def test_what_was_to_be_given_up_and_is_wanted_again_goes_down_when_it_falls_sil
     assert run_to(link, 61.0) == [unsubscribe(FAST)]
 
 
+def test_how_long_an_acknowledgement_took_is_told_where_one_was_waited_for() -> None:
+    def waited_s(effects: list[Effect]) -> list[float | None]:
+        return [effect.waited_s for effect in effects if isinstance(effect, Subscribed)]
+
+    link = live(BTC, ETH, acked=False)
+    assert waited_s(link.on_control(0.25, 1, ack(BTC))) == [0.25]
+    link.on_timer(5.0)
+    assert waited_s(link.on_control(5.5, 1, ack(ETH))) == [5.5], "since it was first sent"
+    use_up_the_budget(link, 6.0)
+    link.unsubscribe(6.0, BTC)
+    assert waited_s(link.subscribe(6.0, BTC)) == [None], "nothing was sent"
+    link, flow = flowing(ETH)
+    link.subscribe(1.0, FAST)
+    flow.move(FAST)
+    assert waited_s(run_to(link, 6.0)) == [None], "its data have said so, some time before we looked"
+
+
 def test_a_silence_is_not_over_because_the_stream_was_not_wanted_for_a_moment() -> None:
     link, flow = flowing(FAST, ETH)
     use_up_the_budget(link, 1.0)

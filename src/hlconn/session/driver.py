@@ -334,7 +334,8 @@ class Driver:
             case Refused(subscription, message):
                 self._call(self._on_refused, subscription, message)
             case Subscribed(subscription, link, waited_s):
-                self._call(self._on_timing, "ack", waited_s)
+                if waited_s is not None:
+                    self._call(self._on_timing, "ack", waited_s)
                 self._call(self._on_subscribed, subscription, link)
             case PostAnswered(_, message, _, waited_s):
                 self._call(self._on_timing, "post", waited_s)

@@ -149,11 +149,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The venue acknowledged a subscription on this connection: from here on its data come. waited_s: since sent."""
+    """The venue has a subscription on this connection: from here on its data come.
+
+    waited_s: from sent to acknowledged; None when its data, or an older acknowledgement, say that the venue has it.
+    """
 
     subscription: dict[str, Any]
     link: int = 0
-    waited_s: float = field(default=0.0, compare=False)
+    waited_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -496,7 +499,7 @@ class Link:
         if again and sub.on and not sub.asked and not sub.repairing:
             self._queues[sub.kind].pop(key, None)  # it was to be given up, and nothing was said of that yet
             sub.count, sub.moved_s = self._flow(sub.given), now_s  # what nobody wanted may not have been counted
-            return self._served(sub, 0.0)
+            return self._served(sub, None)
         return self._go_on(now_s, sub)
 
     def unsubscribe(self, now_s: float, subscription: Mapping[str, Any]) -> list[Effect]:
@@ -519,22 +522,18 @@ class Link:
             raise ValueError(f"post {post_id} is already in flight")
         if len(self._posts) >= _MAX_POSTS:
             raise Throttled(f"{_MAX_POSTS} posts are in flight, the venue takes no more", timeout_s)
-        self.take_message(now_s, "cancel" if urgent else "post")
-        self.counters.posts += 1
-        due_s = now_s + timeout_s
-        self._posts[post_id] = due_s, now_s
-        self._push(due_s, post_id)
-        return [Send(data, self.number)]
-
-    def take_message(self, now_s: float, kind: str) -> None:
-        """Count one message of the budget. Raises Throttled when it has no room for that kind; see `Limits`."""
-        limits = self._limits
+        limits, kind = self._limits, "cancel" if urgent else "post"
         free_s = limits.free_at(now_s, kind)
         if free_s > now_s:
             raise Throttled(
                 f"the share of {kind}s in {limits.messages.limit} messages a minute is used up", free_s - now_s
             )
         limits.take(now_s, kind)
+        self.counters.posts += 1
+        due_s = now_s + timeout_s
+        self._posts[post_id] = due_s, now_s
+        self._push(due_s, post_id)
+        return [Send(data, self.number)]
 
     def pump(self, now_s: float) -> list[Effect]:
         """Send what waits for room in a budget, as far as there is room now."""
@@ -822,7 +821,7 @@ class Link:
             return self._go_on(now_s, sub)
         config, method = self._config, sub.asked
         if method == "subscribe" and self._flow(sub.given) > sub.count >= 0:
-            return self._acked(now_s, sub)  # data are a better proof than the words
+            return self._acked(now_s, sub, heard=False)  # data are a better proof than the words
         if method == "subscribe" and not sub.wanted:
             self._set(sub, asked="", on=True)  # it may be
             sub.sure = False
@@ -934,7 +933,7 @@ class Link:
             return []
         return self._acked(now_s, sub) if method == "subscribe" else self._off(now_s, sub)
 
-    def _acked(self, now_s: float, sub: _Subscription) -> list[Effect]:
+    def _acked(self, now_s: float, sub: _Subscription, *, heard: bool = True) -> list[Effect]:
         self._set(sub, asked="", on=True)
         sub.sure = sub.known = True
         sub.refusals = 0
@@ -950,9 +949,9 @@ class Link:
             self._look_s = look_s if len(self._watched) == 1 else min(self._look_s, look_s)
         if not sub.wanted:  # but it may be again, before that is said
             return self._go_on(now_s, sub)
-        return self._served(sub, now_s - sub.sent_s)
+        return self._served(sub, now_s - sub.sent_s if heard else None)
 
-    def _served(self, sub: _Subscription, waited_s: float) -> list[Effect]:
+    def _served(self, sub: _Subscription, waited_s: float | None) -> list[Effect]:
         effects: list[Effect] = [Subscribed(dict(sub.given), self.number, waited_s)]
         if sub.proven or not sub.stale:  # after a silence only data prove that it is over
             sub.stale = False
