@@ -7,7 +7,8 @@ what it breaks. One copy of the tree and one build folder serve all of them: onl
 Patches of the venue in a box alone (src/hlconn/sim), which is pure Python, need no build: they are planted beside the
 compiled files of the installed hlconn, and its own tests have to catch them. So are those of trading and its session
 (also Python), which random strategies have to find within 300 seeds: the name of the test that failed says the seed.
-Those whose name begins with session_ have to be found by the modelled network and venue, within 500 seeds.
+Those whose name begins with session_ have to be found by the modelled network and venue, within 500 seeds; those with
+link_ by the tests of one link, for what the modelled venue does not do, or too seldom.
 Those of the market's Python files have to be caught by its own tests.
 """
 
@@ -92,6 +93,12 @@ class SessionWorkshop(SimWorkshop):
     tests = ["tests/session/test_simulation.py"]
 
 
+class LinkWorkshop(SimWorkshop):
+    """For bugs of one link."""
+
+    tests = ["tests/session/test_link.py"]
+
+
 class MarketWorkshop(SimWorkshop):
     """For bugs of the market's Python files."""
 
@@ -108,13 +115,16 @@ KINDS: list[tuple[tuple[str, ...], type[Workshop], str]] = [
         "market",
     ),
     (("",), Workshop, "."),
-    ((), SessionWorkshop, "session"),
 ]
+#: Who takes a patch whose name begins so: the files alone do not tell, for trading has bugs there too.
+PREFIXES = {"session_": len(KINDS), "link_": len(KINDS) + 1}
+KINDS += [((), SessionWorkshop, "session"), ((), LinkWorkshop, "link")]
 
 
 def kind_of(patch: Path) -> int:
-    if patch.stem.startswith("session_"):  # the files alone do not tell: trading has bugs there too
-        return len(KINDS) - 1
+    for prefix, at in PREFIXES.items():
+        if patch.stem.startswith(prefix):
+            return at
     files = files_of(patch.read_text())
     return next(at for at, (roots, *_) in enumerate(KINDS) if all(name.startswith(roots) for name in files))
 

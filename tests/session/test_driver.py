@@ -718,6 +718,87 @@ def test_posts_are_answered_or_lost_and_none_goes_out_without_a_link(stack: str)
     run(main(), stack)
 
 
+class Breaks:
+    """A transport that cannot write any more; whatever else it is asked for goes to the true one."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def send(self, *_: object) -> None:
+        raise MemoryError("no room for a frame")
+
+
+async def writing_fails(connection: Any, _: Peer) -> None:
+    connection.transport = Breaks(connection.transport)
+
+
+async def the_socket_is_cut(connection: Any, _: Peer) -> None:
+    connection.transport.disconnect(graceful=False)
+
+
+async def goodbye_was_said(connection: Any, _: Peer) -> None:
+    connection.transport.send_close(picows.WSCloseCode.OK)  # picows drops, without a word, what is sent after it
+
+
+async def the_venue_is_gone(_: Any, peer: Peer) -> None:
+    peer.writer.transport.abort()  # of which this side knows nothing yet
+
+
+async def nothing(*_: object) -> None:
+    """Only the end of the session is left to lose them."""
+
+
+@pytest.mark.parametrize("happens", [writing_fails, the_socket_is_cut, goodbye_was_said, the_venue_is_gone, nothing])
+def test_each_post_that_went_out_is_lost_once_whatever_ends_its_socket(
+    happens: Callable[[Any, Peer], Awaitable[None]], stack: str
+) -> None:
+    async def main() -> None:
+        async with Venue() as venue:
+            harness = Harness(venue.endpoints)
+            driver = harness.driver
+            went_out = [1]
+            async with harness:
+                await driver.wait_live(5.0)
+                driver.post(1, b'{"method":"post","id":1}', 60.0)
+                await happens(driver._connections[0, 1], venue.peers[0])
+                for post_id in (2, 3):
+                    with suppress(LinkDown):
+                        driver.post(post_id, b'{"method":"post"}', 60.0)
+                        went_out.append(post_id)
+                assert harness.of("lost") == [], "not while it is being posted"
+                if happens is not nothing:
+                    await until(lambda: driver.link.counters.connects == 2, lambda: harness.log)
+                    assert [entry[1] for entry in harness.of("lost")] == went_out
+                    driver.post(4, b'{"method":"post","id":4}', 60.0)
+                    went_out.append(4)
+                    await until(lambda: len(venue.peers) == 2)
+            assert [entry[1] for entry in harness.of("lost")] == went_out
+            assert harness.of("control") == []
+            assert harness.errors == []
+            if happens is writing_fails:
+                assert went_out == [1, 2, 3, 4], "something of it may have left"
+
+    run(main(), stack)
+
+
+def test_a_write_that_fails_ends_its_socket_and_everything_is_sent_again_on_the_next() -> None:
+    async def main() -> None:
+        async with Venue() as venue, Harness(venue.endpoints) as harness:
+            await harness.driver.wait_live(5.0)
+            connection = harness.driver._connections[0, 1]
+            connection.transport = Breaks(connection.transport)  # type: ignore[assignment]
+            harness.driver.subscribe(BTC)
+            harness.driver.subscribe(ETH)
+            await harness.seen("waiting", "writing failed: MemoryError('no room for a frame')")
+            await harness.seen("data", "ETH")
+            assert venue.peers[1].subscribed == [BTC, ETH]
+
+    run(main())
+
+
 def test_a_post_beyond_the_budget_is_not_written() -> None:
     async def main() -> None:
         async with Venue() as venue, Harness(venue.endpoints, messages_per_minute=16, max_links=1) as harness:
@@ -727,6 +808,23 @@ def test_a_post_beyond_the_budget_is_not_written() -> None:
             with pytest.raises(Throttled):
                 harness.driver.post(11, b'{"method":"ping"}', 5.0)
             harness.driver.post(11, b'{"method":"ping"}', 5.0, urgent=True)
+
+    run(main())
+
+
+def test_what_is_wanted_again_before_it_was_given_up_adds_no_time_of_an_acknowledgement() -> None:
+    async def main() -> None:
+        async with Venue() as venue, Harness(venue.endpoints, messages_per_minute=16, max_links=1) as harness:
+            await harness.driver.wait_live(5.0)
+            harness.driver.subscribe(ETH)
+            await harness.seen("data", "ETH")
+            for post_id in range(10):  # with the subscription all that is not kept for others
+                harness.driver.post(post_id, b'{"method":"ping"}', 5.0)
+            harness.driver._on_subscribed = lambda subscription, _: harness.log.append(("subscribed", subscription))
+            harness.driver.unsubscribe(ETH)
+            harness.driver.subscribe(ETH)
+            assert harness.of("subscribed") == [("subscribed", ETH)]
+            assert harness.timings == [("ack", True)]
 
     run(main())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from random import Random
 from typing import Any
 
@@ -446,18 +447,106 @@ def test_a_refusal_that_names_what_is_no_longer_wanted_says_nothing_about_the_ot
     assert states(link) == [SubState.SENT]
 
 
-def test_silence_after_a_refusal_without_a_name_is_that_refusal() -> None:
-    link = live(ETH, BTC, config=SessionConfig(ping_interval_s=100.0), acked=False)
+TOO_MANY = "Cannot subscribe to more than 1000 channels."
+TOO_MANY_USERS = "Cannot track more than 15 total users."
+OF_A_USER: dict[str, Any] = {"type": "userFills", "user": "0x" + "ab" * 20}
+
+
+def meet_the_limit(link: Link, subscription: Subscription, from_s: float, text: str = TOO_MANY) -> list[Effect]:
+    """The venue answers each of its next two tries with words about a limit; what follows from the second."""
+    link.on_control(from_s, link.generation, error(text))
+    assert link.on_timer(from_s + 5.0) == [subscribe(subscription)]
+    link.on_control(from_s + 5.0, link.generation, error(text))
+    return link.on_timer(from_s + 10.0)
+
+
+def come_back(link: Link, now_s: float) -> list[Effect]:
+    """Cut, and live again ten seconds later, with trades of ETH served; what the new connection began with."""
+    link.on_disconnected(now_s - 10.0, link.generation, "cut")
+    link.on_timer(when(link))
+    effects = link.on_connected(now_s, link.generation)
+    link.on_control(now_s, link.generation, ack(ETH))
+    return effects
+
+
+@pytest.mark.parametrize(
+    ("subscription", "text"),
+    [
+        (BTC, TOO_MANY),
+        (BTC, "cannot subscribe to more than 500 channels"),
+        (OF_A_USER, TOO_MANY),
+        (OF_A_USER, TOO_MANY_USERS),
+    ],
+)
+def test_silence_after_the_venue_spoke_of_a_limit_is_a_refusal(subscription: Subscription, text: str) -> None:
+    link = live(ETH, subscription, config=SessionConfig(ping_interval_s=1000.0), acked=False)
     link.on_control(0.0, 1, ack(ETH))
-    link.on_control(0.5, 1, error("Cannot track more than 15 total users."))
-    assert link.on_timer(5.0) == [subscribe(BTC)]
-    assert link.on_timer(10.0) == [Refused(BTC, "Cannot track more than 15 total users.")]
+    assert meet_the_limit(link, subscription, 0.0, text) == [Refused(dict(subscription), text)]
     assert link.state is LinkState.LIVE
     assert states(link) == [SubState.LIVE, SubState.FAILED]
-    link.subscribe(20.0, BTC)
+    link.subscribe(20.0, subscription)
     link.on_timer(25.0)
     link.on_timer(30.0)
-    assert isinstance(link.on_timer(35.0)[0], Disconnect), "an error from before it was sent explains nothing"
+    assert isinstance(link.on_timer(35.0)[0], Disconnect), "what was said before it was sent explains nothing"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Internal error",
+        "Rate limited: more than 2000 messages",
+        "Order book not ready for streaming (waiting for snapshot)",
+        TOO_MANY_USERS,
+    ],
+)
+def test_lost_answers_and_words_about_something_else_refuse_nothing(text: str) -> None:
+    link = live(BTC, config=SessionConfig(ping_interval_s=1000.0), acked=False)
+    assert meet_the_limit(link, BTC, 0.0, text) == [subscribe(BTC)]
+    assert states(link) == [SubState.SENT]
+    assert link.on_control(11.0, 1, ack(BTC)) == [Subscribed(BTC), Up(BTC)]
+
+
+def test_what_was_served_once_is_never_taken_for_refused_for_a_limit_but_tried_ever_more_slowly() -> None:
+    link = live(ETH, BTC, config=SessionConfig(ping_interval_s=100_000.0))
+    assert reconnect(link, 100.0)[1:] == [subscribe(ETH), subscribe(BTC)]
+    link.on_control(120.0, 2, ack(ETH))
+    tries_s = [120.0]
+    while tries_s[-1] < 1000.0:
+        link.on_control(tries_s[-1], 2, error(TOO_MANY))  # for the venue still counts the connection before
+        tries_s.append(when(link))
+        assert link.on_timer(tries_s[-1]) == [subscribe(BTC)], "no refusal, and no new socket: it meets the same limit"
+    waits_s = [later - sooner for sooner, later in pairwise(tries_s)]
+    assert waits_s[:6] == [5.0, 5.0, 5.0, 5.0, 10.0, 15.0]
+    assert set(waits_s[6:]) == {20.0}
+    assert link.on_control(1001.0, 2, ack(BTC)) == [Subscribed(BTC), Up(BTC)]
+
+
+def test_a_refusal_for_a_limit_is_tried_again_on_a_later_connection_ever_more_rarely_and_told_once() -> None:
+    link = live(ETH, BTC, config=SessionConfig(ping_interval_s=100_000.0), acked=False)
+    link.on_control(0.0, 1, ack(ETH))
+    assert meet_the_limit(link, BTC, 0.0) == [Refused(BTC, TOO_MANY)]
+    assert link.on_timer(300.0) == [], "nothing has changed on this connection"
+    refused_s = 10.0
+    for patience_s in (60.0, 120.0, 240.0):
+        assert come_back(link, refused_s + 20.0)[1:] == [subscribe(ETH)]
+        assert states(link) == [SubState.LIVE, SubState.FAILED]
+        again_s = when(link)
+        assert again_s == refused_s + patience_s
+        assert link.on_timer(again_s) == [subscribe(BTC)]
+        assert meet_the_limit(link, BTC, again_s) == [], "its owner knows"
+        assert states(link) == [SubState.LIVE, SubState.FAILED]
+        refused_s = again_s + 10.0
+    assert come_back(link, 5000.0)[1:] == [subscribe(ETH)]
+    assert link.on_timer(when(link)) == [subscribe(BTC)], "now, for it was long enough ago"
+    assert link.on_control(5001.0, link.generation, ack(BTC)) == [Subscribed(BTC), Up(BTC)]
+
+
+def test_a_refusal_for_a_limit_is_told_again_to_who_asks_again() -> None:
+    link = live(BTC, config=SessionConfig(ping_interval_s=1000.0), acked=False)
+    assert meet_the_limit(link, BTC, 0.0) == [Refused(BTC, TOO_MANY)]
+    assert link.subscribe(20.0, BTC) == [subscribe(BTC)]
+    assert meet_the_limit(link, BTC, 20.0) == [Refused(BTC, TOO_MANY)]
+    assert link.unsubscribe(31.0, BTC) == [unsubscribe(BTC)], "for it may be on after all"
 
 
 @pytest.mark.parametrize(
@@ -647,6 +736,14 @@ def test_a_bbo_without_its_first_message_is_subscribed_to_again_a_few_times_and_
     assert link.counters.replaced == 0
 
 
+def test_a_bbo_that_is_proved_as_it_is_acknowledged_puts_off_no_look_at_another_stream() -> None:
+    link, flow = flowing(FAST)
+    link.subscribe(2.8, BBO)
+    flow.move(BBO)
+    assert link.on_control(2.9, 1, ack(BBO)) == [Subscribed(BBO), Up(BBO)]
+    assert run_to(link, 3.0) == [Down(FAST, "silent for 3.0 s"), unsubscribe(FAST)]
+
+
 def test_a_bbo_whose_first_message_was_lost_is_up_once_it_came() -> None:
     link, flow = flowing(BBO)
     assert run_to(link, 3.0) == [Down(BBO, "silent for 3.0 s"), unsubscribe(BBO)]
@@ -675,6 +772,23 @@ def test_what_was_to_be_given_up_and_is_wanted_again_goes_down_when_it_falls_sil
     assert run_to(link, 13.0) == [Down(FAST, "silent for 3.0 s")]
     assert run_to(link, 60.9) == [], "subscribing again waits for room, and until then the socket is not to blame"
     assert run_to(link, 61.0) == [unsubscribe(FAST)]
+
+
+def test_how_long_an_acknowledgement_took_is_told_where_one_was_waited_for() -> None:
+    def waited_s(effects: list[Effect]) -> list[float | None]:
+        return [effect.waited_s for effect in effects if isinstance(effect, Subscribed)]
+
+    link = live(BTC, ETH, acked=False)
+    assert waited_s(link.on_control(0.25, 1, ack(BTC))) == [0.25]
+    link.on_timer(5.0)
+    assert waited_s(link.on_control(5.5, 1, ack(ETH))) == [5.5], "since it was first sent"
+    use_up_the_budget(link, 6.0)
+    link.unsubscribe(6.0, BTC)
+    assert waited_s(link.subscribe(6.0, BTC)) == [None], "nothing was sent"
+    link, flow = flowing(ETH)
+    link.subscribe(1.0, FAST)
+    flow.move(FAST)
+    assert waited_s(run_to(link, 6.0)) == [None], "its data have said so, some time before we looked"
 
 
 def test_a_silence_is_not_over_because_the_stream_was_not_wanted_for_a_moment() -> None:

@@ -21,6 +21,7 @@ import uvloop
 import hlconn
 from hlconn import HlconnError, Order, SessionConfig, Side, Tif
 from hlconn.config import TradingConfig
+from hlconn.session.driver import Driver
 from hlconn.session.link import LinkState, SubState
 from hlconn.sim import Venue
 from hlconn.sim.faults import FAULTS
@@ -47,17 +48,12 @@ def break_things(venue: Venue, rng: Random) -> None:
             venue.fault(kind, p=p, ms=2_000)
 
 
-class Run:
-    def __init__(self, seed: int, rng: Random, venue: Venue, hl: hlconn.Client, config: SessionConfig) -> None:
-        self.rng, self.venue, self.hl, self.config = rng, venue, hl, config
-        self.up: set[tuple[int, str]] = set()
-        self.fills: list[int] = []
-        self.wrong: list[str] = []
-        driver: Any = hl._driver
-        self.driver = driver
-        on_down = driver._on_down
+class Watched(Driver):
+    """A driver that keeps what it has told to be up, from the first on."""
 
-        on_up = driver._on_up
+    def __init__(self, *args: Any, on_up: Any, on_down: Any, **more: Any) -> None:
+        self.up: set[tuple[int, str]] = set()
+        self.wrong: list[str] = []
 
         def down(subscription: dict[str, Any], link: int, reason: str, recv_ns: int) -> None:
             on_down(subscription, link, reason, recv_ns)
@@ -69,14 +65,22 @@ class Run:
             self.up.add((link, repr(subscription)))
             on_up(subscription, link, recv_ns)
 
-        driver._on_up, driver._on_down = up, down
+        super().__init__(*args, on_up=up, on_down=down, **more)
+
+
+class Run:
+    def __init__(self, rng: Random, venue: Venue, hl: hlconn.Client, config: SessionConfig) -> None:
+        self.rng, self.venue, self.hl, self.config = rng, venue, hl, config
+        self.fills: list[int] = []
+        assert isinstance(hl._driver, Watched)
+        self.driver = hl._driver
 
     def check(self) -> None:
         """Now, whatever happened."""
         links = self.driver.pool.links
         assert len(links) <= self.config.max_links
         open_ones = [c for c in self.driver._connections.values() if c.transport is not None]
-        live = {c.link for c in open_ones if not c.transport.is_disconnected and c.listener.active}
+        live = {c.link for c in open_ones if c.transport and not c.transport.is_disconnected and c.listener.active}
         assert len(live) <= self.config.max_links
         for number, link in links.items():
             if link.state is LinkState.LIVE:
@@ -86,8 +90,9 @@ class Run:
             for given, state, number in self.driver.pool.subscriptions
             if links[number].state is LinkState.LIVE and state is not SubState.WANTED
         }
-        assert self.up <= served, f"told to be served: {self.up - served}"
-        assert self.wrong == []
+        up = self.driver.up
+        assert up <= served, f"told to be served: {up - served}"
+        assert self.driver.wrong == []
         assert len(set(self.fills)) == len(self.fills), "a fill came twice"
 
     def missing(self) -> list[Any]:
@@ -151,13 +156,11 @@ async def live_through(seed: int, folder: Path) -> None:
             reconcile_every_s=0.5, nonce_directory=str(folder), clock=lambda: int(venue.now_ms()),
         )  # fmt: skip
         async with hlconn.connect(venue.endpoints, key=party.key, config=config, trading=trading) as hl:
-            run = Run(seed, rng, venue, hl, config)
+            run = Run(rng, venue, hl, config)
             hl.trader.on_fill(lambda fill: run.fills.append(fill.tid))
             for coin in COINS:
                 await hl.market.book(coin)
                 hl.market.on_trades(coin, lambda trades: None)
-            driver: Any = hl._driver
-            driver._on_bad_message = None
             for _ in range(2):
                 break_things(venue, rng)
                 for _ in range(40):
@@ -178,14 +181,17 @@ async def live_through(seed: int, folder: Path) -> None:
                 run.check()
                 venue.resume()
         assert [task for task in asyncio.all_tasks() if task.get_name().startswith("hlconn")] == []
-        assert driver._connections == {}
-        assert driver._timer is None
-        assert driver._tick_timer is None
+        assert run.driver._connections == {}
+        assert run.driver._timer is None
+        assert run.driver._tick_timer is None
     assert venue.clients == 0
 
 
 @pytest.mark.parametrize("seed", range(RUNS))
-def test_a_session_over_sockets_serves_what_is_wanted_whatever_the_venue_does(seed: int, tmp_path: Path) -> None:
+def test_a_session_over_sockets_serves_what_is_wanted_whatever_the_venue_does(
+    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hlconn.client.Driver", Watched)
     factory = uvloop.new_event_loop if seed % 4 >= 2 else None
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(live_through(seed, tmp_path))

@@ -169,8 +169,8 @@ class Driver:
     on_subscribed(subscription, link): the venue acknowledged it, once on each connection.
     on_timing(what, seconds): "ack" and "post" from sent to answered, "reconnect" from a link's end to its next life.
     on_refused(subscription, message): the venue refused; message is its own text.
-    on_bad_message(exc, link): a message that could not be read. on_callback_error(exc): a callback of yours that
-    raised, of the feed or of this class; both are logged, and the link goes on.
+    on_bad_message(exc, link): a message that could not be read, a DecodeError. on_callback_error(exc): a callback of
+    yours that raised, of the feed or of this class; both are logged, and the link goes on.
     listener: the class to use instead of `listener_class()`.
     """
 
@@ -269,7 +269,8 @@ class Driver:
         """Write one post to the main link, now. Its answer comes by `on_control`, or `on_post_lost` says that none did.
 
         message: the whole message, with that id. urgent: it may use what the budget keeps for cancels.
-        Raises LinkDown, Throttled or Closed (`NotSent`, all of them): then nothing was written.
+        Raises LinkDown, Throttled or Closed (`NotSent`, all of them): then nothing was written, and nothing more is
+        told of it. A write that fails does not raise: something may have left, so the post is lost, with its socket.
         """
         self._refuse_closed()
         transport = self._transport(0)
@@ -277,7 +278,7 @@ class Driver:
             raise LinkDown(f"no live connection to {self.url}: the link is {self.state.value}", self._cause)
         for effect in self.pool.post(time.monotonic(), post_id, message, timeout_s, urgent=urgent):
             assert isinstance(effect, Send)
-            transport.send(WSMsgType.TEXT, effect.data)
+            self._write(transport, effect)
         if not self._performing:
             self._arm()
 
@@ -318,9 +319,9 @@ class Driver:
                 )
                 # Not at the end of the task's body: a task cancelled before its first step has no end.
                 connection.task.add_done_callback(lambda _: self._connections.pop((number, generation)))
-            case Send(data, number):
+            case Send(_, number):
                 if (transport := self._transport(number)) is not None:
-                    transport.send(WSMsgType.TEXT, data)
+                    self._write(transport, effect)
             case Disconnect(generation, _, graceful, number):
                 ended = self._connections.get((number, generation))
                 if ended is not None:
@@ -334,7 +335,8 @@ class Driver:
             case Refused(subscription, message):
                 self._call(self._on_refused, subscription, message)
             case Subscribed(subscription, link, waited_s):
-                self._call(self._on_timing, "ack", waited_s)
+                if waited_s is not None:
+                    self._call(self._on_timing, "ack", waited_s)
                 self._call(self._on_subscribed, subscription, link)
             case PostAnswered(_, message, _, waited_s):
                 self._call(self._on_timing, "post", waited_s)
@@ -351,6 +353,23 @@ class Driver:
         if connection is None or connection.transport is None or connection.transport.is_disconnected:
             return None
         return connection.transport
+
+    def _write(self, transport: WSTransport, message: Send) -> None:
+        """Never raises: a half-written frame ends the socket, and with it all that is in flight, and nothing else."""
+        try:
+            transport.send(WSMsgType.TEXT, message.data)
+        except Exception as exc:
+            number = message.link
+            _log.exception("writing to link %d failed", number)
+            generation, reason = self.pool.links[number].generation, f"writing failed: {exc!r}"
+            # Not at once: who posts does not know yet that it was written, and other effects may be under way.
+            asyncio.get_running_loop().call_soon(self._give_up, number, generation, reason)
+
+    def _give_up(self, number: int, generation: int, reason: str) -> None:
+        connection = self._connections.get((number, generation))
+        if connection is not None:
+            connection.stop(graceful=False)
+            self._perform(self.pool.on_disconnected(time.monotonic(), number, generation, reason))
 
     def _tell(self, number: int, state: LinkState, reason: str) -> None:
         if number in self._live:

@@ -57,7 +57,7 @@ __all__ = [
 _WINDOW_S = 60.0
 _SILENT_PERIODS = 3  # periods without a message after which a periodic stream counts as silent
 _LATE_S = 0.25  # a timer so late means that our own loop stood still: what came meanwhile may not have been read yet
-_PATIENCE_S = 60.0  # between two sockets given up for silence on them; doubles each time
+_PATIENCE_S = 60.0  # between two sockets given up for silence on them, or two refusals for a limit; doubles each time
 _MOST_PATIENCE_S = 600.0
 _BELIEVED = 3  # times a stream was subscribed to for its first message, after which its acknowledgement has to do
 _SLOWEST = 4  # how many times the usual time repeated tries are apart at most
@@ -71,6 +71,8 @@ _ALREADY_SUBSCRIBED = "Already subscribed"
 _ALREADY_UNSUBSCRIBED = "Already unsubscribed"
 _TOO_MANY_POSTS = re.compile(r"too many pending post requests id=(\d+)")
 _REFUSALS = ("Invalid subscription", "Error parsing JSON into valid websocket request")
+# "Cannot track more than 15 total users.", "Cannot subscribe to more than 1000 channels.": no word of what is refused.
+_LIMIT = re.compile(r"\b(?:track|subscribe to) more than\b", re.IGNORECASE)
 
 
 class LinkState(Enum):
@@ -89,7 +91,8 @@ class SubState(Enum):
     WANTED: to be sent, once there is a connection and room in the budget. SENT: not answered yet.
     ACKED: acknowledged; a periodic stream that has not proved itself by data yet. LIVE: acknowledged, and proved where
     it can be. STALE: acknowledged, but silent for too long; it is being subscribed to again.
-    FAILED: the venue refused it; not sent until asked for again.
+    FAILED: the venue refused it; not sent until asked for again. One refused for a limit is also tried again on a later
+    connection, a minute or more after that.
     """
 
     WANTED = "wanted"
@@ -136,7 +139,7 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The venue refused a subscription. message: its own text."""
+    """The venue refused a subscription. message: its own text. Told once, until it is served or asked for again."""
 
     subscription: dict[str, Any]
     message: str
@@ -146,11 +149,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The venue acknowledged a subscription on this connection: from here on its data come. waited_s: since sent."""
+    """The venue has a subscription on this connection: from here on its data come.
+
+    waited_s: from sent to acknowledged; None when its data, or an older acknowledgement, say that the venue has it.
+    """
 
     subscription: dict[str, Any]
     link: int = 0
-    waited_s: float = field(default=0.0, compare=False)
+    waited_s: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +290,10 @@ class Limits:
 @dataclass(slots=True, eq=False)
 class _Subscription:
     """asked: the method whose answer is awaited. on: the venue has it, or may have it. sure: it has said so.
-    proven: data came. once: only its first message is due, none after it.
+    known: it was acknowledged before, on whichever connection. proven: data came. once: only its first message is due,
+    none after it.
+
+    refusals: in a row. again_s: when one for a limit has been long enough ago to try again; inf when it was for itself.
 
     count, moved_s: how many messages it had brought when it was last looked at, and since when that is so.
     """
@@ -299,11 +308,15 @@ class _Subscription:
     asked: str = ""
     on: bool = False
     sure: bool = False
+    known: bool = False
     failed: bool = False
+    refusals: int = 0
+    again_s: float = float("inf")
     stale: bool = False
     proven: bool = False
     tries: int = 0
     sent_s: float = 0.0  # the first of the tries
+    tried_s: float = 0.0  # the last of them
     due_s: float = 0.0
     count: int = -1
     moved_s: float = 0.0
@@ -419,7 +432,7 @@ class Link:
         self._held_until_s = 0.0  # after our own loop stood still
         self._replaced_in_a_row = 0
         self._patient_until_s = float("-inf")
-        self._last_error_s = 0.0
+        self._limit_texts: dict[bool, tuple[float, str]] = {}  # the last ones, by whether they are about users
 
     @property
     def deadline(self) -> float | None:
@@ -480,13 +493,13 @@ class Link:
             sub.once = folded.get("type") == "bbo"
             self._subscriptions[key] = sub
             self._topics.setdefault(_topic(folded), {})[key] = sub
-        again, sub.wanted, sub.failed = not sub.wanted, True, False
+        again, sub.wanted, sub.failed, sub.refusals = not sub.wanted, True, False, 0
         if sub.on and not sub.asked and not sub.sure:
             self._set(sub, asked="", on=False)  # it is asked for again; if it is on, the venue says so
         if again and sub.on and not sub.asked and not sub.repairing:
             self._queues[sub.kind].pop(key, None)  # it was to be given up, and nothing was said of that yet
             sub.count, sub.moved_s = self._flow(sub.given), now_s  # what nobody wanted may not have been counted
-            return self._served(sub, 0.0)
+            return self._served(sub, None)
         return self._go_on(now_s, sub)
 
     def unsubscribe(self, now_s: float, subscription: Mapping[str, Any]) -> list[Effect]:
@@ -509,22 +522,18 @@ class Link:
             raise ValueError(f"post {post_id} is already in flight")
         if len(self._posts) >= _MAX_POSTS:
             raise Throttled(f"{_MAX_POSTS} posts are in flight, the venue takes no more", timeout_s)
-        self.take_message(now_s, "cancel" if urgent else "post")
-        self.counters.posts += 1
-        due_s = now_s + timeout_s
-        self._posts[post_id] = due_s, now_s
-        self._push(due_s, post_id)
-        return [Send(data, self.number)]
-
-    def take_message(self, now_s: float, kind: str) -> None:
-        """Count one message of the budget. Raises Throttled when it has no room for that kind; see `Limits`."""
-        limits = self._limits
+        limits, kind = self._limits, "cancel" if urgent else "post"
         free_s = limits.free_at(now_s, kind)
         if free_s > now_s:
             raise Throttled(
                 f"the share of {kind}s in {limits.messages.limit} messages a minute is used up", free_s - now_s
             )
         limits.take(now_s, kind)
+        self.counters.posts += 1
+        due_s = now_s + timeout_s
+        self._posts[post_id] = due_s, now_s
+        self._push(due_s, post_id)
+        return [Send(data, self.number)]
 
     def pump(self, now_s: float) -> list[Effect]:
         """Send what waits for room in a budget, as far as there is room now."""
@@ -556,7 +565,10 @@ class Link:
         self._live_since_s = self._look_s = now_s
         self._next_ping_s = now_s + self._config.ping_interval_s
         for sub in self._subscriptions.values():
-            if sub.to_ask:
+            if sub.failed and sub.again_s < float("inf"):
+                sub.again_s = max(sub.again_s, now_s)
+                self._push(sub.again_s, sub)
+            elif sub.to_ask:
                 self._queues[sub.kind][sub.key] = sub
         return [StateChanged(LinkState.LIVE, "connected", self.number), *self.pump(now_s)]
 
@@ -700,6 +712,8 @@ class Link:
         due_s, _, what = entry
         if isinstance(what, int):
             return what in self._posts and self._posts[what][0] == due_s
+        if what.failed:
+            return what.again_s == due_s
         return bool(what.asked) and what.due_s == due_s
 
     def _push(self, due_s: float, what: _Subscription | int) -> None:
@@ -793,6 +807,7 @@ class Link:
             if method == "subscribe":
                 sub.count = self._flow(sub.given)
         sub.tries += 1
+        sub.tried_s = now_s
         self._set(sub, asked=method, on=sub.on)
         sub.due_s = now_s + self._config.ack_timeout_s * min(max(1, sub.tries - self._config.ack_tries), _SLOWEST)
         self._push(sub.due_s, sub)
@@ -800,10 +815,13 @@ class Link:
         return Send(orjson.dumps({"method": method, "subscription": sub.given}), self.number)
 
     def _overdue(self, now_s: float, sub: _Subscription) -> list[Effect]:
-        """No answer in time, for which nobody else pays: it is sent again."""
+        """No answer in time, for which nobody else pays: it is sent again. So is what was refused for a limit."""
+        if sub.failed:
+            sub.failed = False
+            return self._go_on(now_s, sub)
         config, method = self._config, sub.asked
         if method == "subscribe" and self._flow(sub.given) > sub.count >= 0:
-            return self._acked(now_s, sub)  # data are a better proof than the words
+            return self._acked(now_s, sub, heard=False)  # data are a better proof than the words
         if method == "subscribe" and not sub.wanted:
             self._set(sub, asked="", on=True)  # it may be
             sub.sure = False
@@ -812,11 +830,14 @@ class Link:
             self._set(sub, asked="", on=False)  # if it is still on, the venue says so
             sub.repairing = False
             return self._go_on(now_s, sub)
-        if method == "subscribe" and sub.tries >= 2 and self.last_error and self._last_error_s >= sub.sent_s:
-            # A refusal for a limit names no subscription: silence after one is that refusal. A new socket
-            # would only meet the same limit, and cost every other subscription its data.
-            return self._refused(sub, self.last_error, surely=False)
-        if method == "subscribe" and sub.tries >= config.ack_tries and now_s >= self._patient_until_s:
+        limit = self._limit_met(sub) if method == "subscribe" else ""
+        if limit and sub.tries >= 2 and not sub.known:
+            # Silence after it is that refusal. One that was served before is another matter: the venue may still count
+            # it on the connection that has just ended.
+            patience_s = min(_MOST_PATIENCE_S, _PATIENCE_S * 2.0 ** min(sub.refusals, 10))
+            return self._refused(sub, limit, again_s=now_s + patience_s)
+        # A new socket would only meet the same limit, and cost every other subscription its data.
+        if method == "subscribe" and not limit and sub.tries >= config.ack_tries and now_s >= self._patient_until_s:
             wire = orjson.dumps(sub.given).decode()
             return self._replace(now_s, f"no answer to the subscription {wire}, sent {sub.tries} times")
         free_s = self._limits.free_at(now_s, sub.kind)
@@ -826,6 +847,13 @@ class Link:
             return []
         self.counters.resends += 1
         return [self._ask(now_s, sub, method)]
+
+    def _limit_met(self, sub: _Subscription) -> str:
+        """What the venue has said of a limit that counts this one, since it was last sent; "" when nothing."""
+        for about_users, (told_s, text) in self._limit_texts.items():
+            if told_s >= sub.tried_s and (sub.is_user or not about_users):
+                return text
+        return ""
 
     def _look(self, now_s: float) -> list[Effect]:
         """Which streams that should bring data do, and what to do about those that do not."""
@@ -894,7 +922,9 @@ class Link:
                 return self._refused(sub, text) if sub.wanted else self._off(now_s, sub)
             if echo:  # of one that is no longer wanted: it says nothing about any other
                 return []
-        self.last_error, self._last_error_s = text, now_s
+        if _LIMIT.search(text):
+            self._limit_texts["user" in text.lower()] = now_s, text
+        self.last_error = text
         return []
 
     def _settle(self, now_s: float, echo: object, method: str) -> list[Effect]:
@@ -903,9 +933,10 @@ class Link:
             return []
         return self._acked(now_s, sub) if method == "subscribe" else self._off(now_s, sub)
 
-    def _acked(self, now_s: float, sub: _Subscription) -> list[Effect]:
+    def _acked(self, now_s: float, sub: _Subscription, *, heard: bool = True) -> list[Effect]:
         self._set(sub, asked="", on=True)
-        sub.sure = True
+        sub.sure = sub.known = True
+        sub.refusals = 0
         count = self._flow(sub.given) if sub.period_s else -1
         sub.proven = count < 0 or count > sub.count or (sub.once and sub.repairs >= _BELIEVED)
         if sub.proven:
@@ -918,9 +949,9 @@ class Link:
             self._look_s = look_s if len(self._watched) == 1 else min(self._look_s, look_s)
         if not sub.wanted:  # but it may be again, before that is said
             return self._go_on(now_s, sub)
-        return self._served(sub, now_s - sub.sent_s)
+        return self._served(sub, now_s - sub.sent_s if heard else None)
 
-    def _served(self, sub: _Subscription, waited_s: float) -> list[Effect]:
+    def _served(self, sub: _Subscription, waited_s: float | None) -> list[Effect]:
         effects: list[Effect] = [Subscribed(dict(sub.given), self.number, waited_s)]
         if sub.proven or not sub.stale:  # after a silence only data prove that it is over
             sub.stale = False
@@ -932,10 +963,12 @@ class Link:
         sub.repairing = False
         return self._go_on(now_s, sub)
 
-    def _refused(self, sub: _Subscription, text: str, *, surely: bool = True) -> list[Effect]:
-        sub.failed, sub.stale, sub.sure = True, False, False
-        self._set(sub, asked="", on=not surely)  # when in doubt, it will be unsubscribed once nobody wants it
-        return [Refused(dict(sub.given), text, self.number, sub.key)]
+    def _refused(self, sub: _Subscription, text: str, *, again_s: float = float("inf")) -> list[Effect]:
+        """again_s: for a limit, of which one cannot be sure; then it will be unsubscribed once nobody wants it."""
+        sub.failed, sub.stale, sub.sure, sub.again_s = True, False, False, again_s
+        sub.refusals += 1
+        self._set(sub, asked="", on=again_s < float("inf"))
+        return [Refused(dict(sub.given), text, self.number, sub.key)] if sub.refusals == 1 else []
 
     def _up(self, sub: _Subscription) -> Up:
         return Up(dict(sub.given), self.number, sub.key)
