@@ -821,22 +821,107 @@ def test_of_two_links_the_first_book_message_counts_and_its_twin_calls_nobody() 
     feed = Feed()
     calls: list[float] = []
     feed.on_book("BTC", lambda book: calls.append(book.best_bid))
-    other_slow = captures.example("slow", PLAIN, 9)  # the same time, other levels: told apart by the first link alone
-    for at, (shape, twin) in enumerate([(SLOW, other_slow), (FAST, FAST), (BBO, BBO)]):
+    for at, shape in enumerate([SLOW, FAST, BBO]):
         feed.on_message(shape, recv_ns=100 * at, link=at % 2)
         px = feed.book("BTC").px.copy()
-        feed.on_message(twin, recv_ns=100 * at + 7, link=2)
+        feed.on_message(shape, recv_ns=100 * at + 7, link=2)
         np.testing.assert_array_equal(feed.book("BTC").px, px)
         assert feed.book("BTC").recv_ns == 100 * at
     assert len(calls) == 3
     assert counted(feed, "l2Book")["twins"] == 2
     assert counted(feed, "bbo")["twins"] == 1
-    feed.on_message(other_slow, link=0)  # the link that was first may say the time again
+    feed.on_message(SLOW, link=0)  # the link that was first may say the time again
     assert len(calls) == 4
     links = feed.links
     assert [links[i]["first"] for i in (0, 1)] == [2, 1]
     assert links[2] == {"messages": 3, "twins": 3, "first": 0, "lead_ns": None}
     assert (links[0]["lead_ns"].count, links[0]["lead_ns"].min, links[0]["lead_ns"].max) == (2, 7, 7)
+
+
+def versions(shape: str, count: int, time_ms: int) -> list[bytes]:
+    """Messages of one feed and one time whose contents differ: blocks that share a millisecond."""
+    found = [captures.example(shape, PLAIN, seed, time_ms) for seed in range(count)]
+    assert len(set(found)) == count
+    return found
+
+
+@pytest.mark.parametrize("shape", ["slow", "fast", "bbo"])
+def test_a_newer_message_of_the_same_time_is_news_over_whichever_link_it_comes(shape: str) -> None:
+    first, second = versions(shape, 2, T0)
+    want = Book("BTC")
+    want.apply(second)
+    orders = {
+        "the slower link has both": [(0, first), (1, first), (1, second), (0, second)],
+        "the first link is cut after one": [(0, first), (1, first), (1, second)],
+        "the second link missed the first": [(0, first), (1, second), (0, second)],
+        "and the first is cut": [(0, first), (1, second)],
+        "the second link is behind": [(0, first), (0, second), (1, first), (1, second)],
+        "the first link missed the first": [(0, second), (1, first), (1, second)],
+    }
+    for said, order in orders.items():
+        feed, calls = Feed(), list[bytes]()
+        feed.on_book("BTC", lambda book, calls=calls: calls.append(book.px.tobytes()))  # type: ignore[misc]
+        for at, (link, message) in enumerate(order):
+            feed.on_message(message, recv_ns=at, link=link)
+        book = feed.book("BTC")
+        for name in ("px", "sz", "n", "count"):
+            np.testing.assert_array_equal(getattr(book, name), getattr(want, name), err_msg=said)
+        assert len(calls) == (3 if said == "the first link missed the first" else 2), said
+
+
+@given(st.integers(0, 2**32))
+def test_links_that_say_several_versions_of_one_time_deliver_each_once_and_in_order(seed: int) -> None:
+    rng = Random(seed)
+    shape = rng.choice(("slow", "fast", "bbo"))
+    distinct = versions(shape, 4, T0)
+    script = [rng.choice(distinct) for _ in range(rng.randint(1, 9))]
+    script = [m for at, m in enumerate(script) if not at or m != script[at - 1]]  # A, B, A: the same may come again
+    left = {link: list(script) for link in range(rng.randint(2, 4))}
+    feed, one = Feed(), Feed()
+    got, want = list[bytes](), list[bytes]()
+    feed.on_book("BTC", lambda book: got.append(book.px.tobytes() + book.sz.tobytes()))
+    one.on_book("BTC", lambda book: want.append(book.px.tobytes() + book.sz.tobytes()))
+    for message in script:
+        one.on_message(message)
+    while left:
+        link = rng.choice(list(left))
+        feed.on_message(left[link].pop(0), link=link)
+        if not left[link]:
+            del left[link]
+    assert got == want
+
+
+@given(st.integers(0, 2**32))
+def test_links_that_joined_late_still_leave_the_last_version_of_a_time(seed: int) -> None:
+    rng = Random(seed)
+    script = versions(rng.choice(("slow", "fast", "bbo")), rng.randint(1, 6), T0)
+    left = {link: script[rng.randint(0, len(script) - 1) :] for link in range(rng.randint(1, 4))}
+    feed, want = Feed(), Book("BTC")
+    feed.book("BTC")
+    want.apply(script[-1])
+    while left:
+        link = rng.choice(list(left))
+        feed.on_message(left[link].pop(0), link=link)
+        if not left[link]:
+            del left[link]
+    np.testing.assert_array_equal(feed.book("BTC").px, want.px)
+    np.testing.assert_array_equal(feed.book("BTC").sz, want.sz)
+
+
+def test_a_link_that_is_hopelessly_behind_rolls_nothing_back() -> None:
+    many = versions("bbo", 40, T0)
+    feed = Feed()
+    book = feed.book("BTC", feeds=("bbo",))
+    for message in many:
+        feed.on_message(message, link=3)
+    px, sz = book.px.copy(), book.sz.copy()
+    for message in many:
+        feed.on_message(message, link=5)
+        np.testing.assert_array_equal(book.px, px)
+        np.testing.assert_array_equal(book.sz, sz)
+    assert counted(feed, "bbo")["twins"] == 40
+    feed.on_message(plain("bbo", T0 + 9), link=5)
+    assert book.time_ms == T0 + 9
 
 
 def test_a_twin_does_not_make_a_stale_book_look_live() -> None:

@@ -2,7 +2,7 @@
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport NAN
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
 
@@ -114,6 +114,53 @@ cdef void step(BookSide* sides, FeedState* state, int feed) noexcept nogil:
     for row in range(SIDES):
         keep = feed == BBO or (feed == FAST and m.side[row].total >= FAST_LEVELS)
         overlay(&sides[row], &m.side[row], row, keep, m.cap)
+
+
+cdef uint64_t content_of(BookMessage* message) noexcept nogil:
+    cdef uint64_t h = 0
+    cdef uint64_t word = 0
+    cdef BookSide* side
+    cdef int row
+    cdef Py_ssize_t i
+    for row in range(SIDES):
+        side = &message.side[row]
+        h = (h ^ <uint64_t>side.total) * 0x9E3779B97F4A7C15ULL
+        for i in range(side.kept):
+            memcpy(&word, side.px + i, 8)
+            h = (h ^ h >> 32 ^ word) * 0x9E3779B97F4A7C15ULL
+            memcpy(&word, side.sz + i, 8)
+            h = (h ^ h >> 32 ^ word) * 0x9E3779B97F4A7C15ULL
+            h = (h ^ h >> 32 ^ <uint64_t>side.n[i]) * 0x9E3779B97F4A7C15ULL
+    return h ^ h >> 32
+
+
+# Note a version of the time of a feed's last message, of which `link` has now said all.
+cdef void note(Versions* said, uint64_t content, int link, int64_t recv_ns) noexcept nogil:
+    cdef Py_ssize_t at = <Py_ssize_t>(said.count % VERSIONS)
+    said.content[at] = content
+    said.first[at] = link
+    said.first_ns[at] = recv_ns
+    said.count += 1
+    said.passed[link] = said.count
+
+
+# A message as old as the last one of its feed: which version of that time it is, of those that `link` has not said
+# yet; -1 for none of them, so that it is news. Where a link has fallen behind further than is remembered, it is a twin.
+cdef int64_t version_of(FeedState* state, BookMessage* message, int link) noexcept nogil:
+    cdef Versions* said = &state.said
+    cdef uint64_t content = content_of(message)
+    cdef int64_t at
+    if said.count == 0:
+        memset(said.passed, 0, sizeof(said.passed))
+        note(said, content_of(&state.message), state.link, state.recv_ns)
+    if said.passed[link] < said.count - VERSIONS:
+        said.passed[link] += 1
+        return said.count - VERSIONS
+    for at in range(said.passed[link], said.count):
+        if said.content[at % VERSIONS] == content:
+            said.passed[link] = at + 1
+            return at
+    return -1
 
 
 cdef bint differs(double* a, double* b) noexcept nogil:
@@ -266,6 +313,7 @@ cdef class Book:
         cdef int feed
         cdef int i
         cdef FeedState* state
+        cdef int64_t version
         cdef BookMessage swap
         cdef DecodeStatus status = read_book(buf, size, envelope, &self._scratch, &at)
         if status != DECODE_OK:
@@ -285,13 +333,17 @@ cdef class Book:
             self._under = NULL
             self._skip[0] = self._skip[1] = -1  # what the arrays show has nothing to do with the new fold
             self._restart = False
-        elif state.present and self._scratch.time_ms <= state.message.time_ms:
-            if self._scratch.time_ms < state.message.time_ms:
-                return FOLD_LATE
-            # A link may say the same time again: what it says later is newer. Of another link it is a twin; unless
-            # the feed was down, because then it is the venue's present answer.
-            if link != state.link and not self._down >> feed & 1:
+        if state.present and self._scratch.time_ms < state.message.time_ms:
+            return FOLD_LATE
+        if state.present and self._scratch.time_ms == state.message.time_ms and not self._down >> feed & 1:
+            version = version_of(state, &self._scratch, link)
+            if version >= 0:
+                self._first = state.said.first[version % VERSIONS]
+                self._first_ns = state.said.first_ns[version % VERSIONS]
                 return FOLD_TWIN
+            note(&state.said, content_of(&self._scratch), link, recv_ns)
+        else:
+            state.said.count = 0  # a new time; or the feed was down: this is the venue's present answer
         swap = state.message
         state.message = self._scratch
         self._scratch = swap

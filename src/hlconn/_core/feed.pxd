@@ -12,7 +12,6 @@ from hlconn._core.histogram cimport Histogram
 from hlconn._core.tids cimport Tids
 
 cdef enum:
-    LINKS = 16
     EVERY_LINK = 0xFFFF
     TRADES = 3           # beside SLOW, FAST and BBO of book.pxd
 

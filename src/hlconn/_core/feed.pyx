@@ -9,7 +9,7 @@ from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from hlconn._core.book cimport BBO, FAST, FOLD_APPLIED, FOLD_BAD, FOLD_TWIN, NO_GAP, SLOW, Book, Folded
+from hlconn._core.book cimport BBO, FAST, FOLD_APPLIED, FOLD_BAD, FOLD_TWIN, LINKS, NO_GAP, SLOW, Book, Folded
 from hlconn._core.codec cimport (
     CH_COUNT, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
     raise_decode, read_envelope, read_trades)
@@ -380,7 +380,7 @@ cdef class Feed:
         if folded != FOLD_APPLIED:
             if folded == FOLD_TWIN:
                 counter.twins += 1
-                self._first_was(slot.book._feeds[feed].link, link, recv_ns - slot.book._feeds[feed].recv_ns)
+                self._first_was(slot.book._first, link, recv_ns - slot.book._first_ns)
             else:
                 counter.out_of_order += 1
             return 0
