@@ -387,7 +387,7 @@ def test_numbers_of_up_to_seven_digits_on_either_side_need_no_fallback(shape: st
     assert counted(feed, shape).keys() == {"messages", "bytes"}
 
 
-@pytest.mark.parametrize("shape", ["with spread", "fast", "with unknown keys"])
+@pytest.mark.parametrize("shape", ["without aggregation", "fast", "with unknown keys"])
 def test_further_keys_of_the_data_need_no_fallback(shape: str) -> None:
     feed = Feed()
     feed.book("BTC")
@@ -1112,6 +1112,112 @@ def test_each_link_that_returned_is_told_of_by_its_first_trades() -> None:
     assert got == [[1, 2], [3], [4], [8]]
     with pytest.raises(ConfigError, match="link"):
         feed.on_replay("BTC", on_replay, 16)
+
+
+# --- aggregated books ---------------------------------------------------------------------------------------------
+
+
+def coarse(seed: int, time_ms: int = T0, *, levels: tuple[int, int] = (20, 20), fast: bool = False) -> bytes:
+    """An l2Book message of a subscription with nSigFigs."""
+    spread = {"spread": "1.0"} if all(levels) else {}  # of a book without a bid or an ask
+    return captures.l2book(Random(seed), PLAIN, time_ms, levels=levels, fast=fast, **spread)
+
+
+def shows(book: Book, message: bytes) -> bool:
+    return bool((book.px == oracles.arrays(oracles.read_book(message).sides, book.depth).px)[:, 0].all())
+
+
+@pytest.mark.parametrize("link", [0, 1])
+def test_an_aggregated_message_that_nobody_told_of_is_folded_into_no_book(link: int) -> None:
+    feed = Feed()
+    book = feed.book("BTC")
+    feed.on_message(SLOW)
+    px, seq = book.px.copy(), book.seq
+    for message in (coarse(1, T0 + 1), coarse(1, T0), captures.respell(coarse(2, T0 + 2), Random(1))):
+        feed.on_message(message, link=link)
+    np.testing.assert_array_equal(book.px, px)
+    assert (book.seq, book.stale) == (seq, False)
+    assert counted(feed, "l2Book")["unrouted"] == 3
+    assert feed.flow(SUBSCRIPTIONS["slow"], link) == (link == 0)
+
+
+def test_the_link_says_whose_an_aggregated_message_is() -> None:
+    feed = Feed()
+    plain_book, calls = feed.book("BTC"), list[str]()
+    four, five = (Book("BTC", feeds=("slow", "fast"), aggregated=True) for _ in range(2))
+    feed.aggregated("BTC", 1, four, lambda book: calls.append("four"))
+    feed.aggregated("BTC", 2, five, (lambda book: calls.append("five"), lambda book: calls.append("too")))
+    for link, message in [(0, SLOW), (1, coarse(4)), (2, coarse(5)), (2, coarse(6, T0 + 1, fast=True)), (1, BBO)]:
+        feed.on_message(message, link=link)
+    assert calls == ["four", "five", "too", "five", "too"]
+    assert shows(four, coarse(4))
+    assert shows(five, coarse(6, fast=True))
+    assert (plain_book.seq, four.seq, five.seq) == (2, 1, 2)
+    feed.on_message(coarse(7, T0 + 9), link=0)  # where nobody asked for one
+    feed.on_message(plain("slow", T0 + 9), link=1)  # the plain one goes to the plain book over whichever link it comes
+    assert (plain_book.time_ms, four.time_ms) == (T0 + 9, T0)
+    four_of = {"type": "l2Book", "coin": "BTC", "nSigFigs": 4}
+    assert [feed.flow(four_of, link) for link in range(4)] == [-1, 1, 1, -1]
+    assert feed.flow({**four_of, "fast": True}, 2) == 1
+    feed.aggregated("BTC", 1, None)
+    feed.aggregated("BTC", 3, four)  # it moved
+    feed.on_message(coarse(8, T0 + 10), link=1)
+    feed.on_message(coarse(9, T0 + 10), link=3)
+    assert shows(four, coarse(9))
+    assert counted(feed, "l2Book")["unrouted"] == 2
+    feed.drop_book("BTC", "nobody asks")
+    feed.on_message(coarse(10, T0 + 20), link=3)
+    assert four.time_ms == T0 + 20
+
+
+def test_two_links_may_carry_one_aggregated_book() -> None:
+    feed = Feed()
+    book = Book("BTC", feeds=("slow",), aggregated=True)
+    for link in (1, 2):
+        feed.aggregated("BTC", link, book)
+    for link in (1, 2):
+        feed.on_message(coarse(4), link=link)
+    assert (book.seq, counted(feed, "l2Book")["twins"]) == (1, 1)
+    feed.on_stale(lambda coin, reason: 1 / 0)  # tells of plain books alone
+    feed.on_live(lambda coin, from_ms, reason: 1 / 0)
+    assert feed.mark_silent(10**12, 1, 1) == 1
+    assert book.stale_reason == "slow feed silent"
+    feed.on_message(coarse(4, T0 + 1), link=2)
+    assert not book.stale
+    feed.mark_stale("link lost")
+    assert book.stale
+
+
+@pytest.mark.parametrize("levels", [(0, 3), (3, 0), (0, 0)])
+def test_a_side_that_is_empty_has_no_spread_and_the_link_decides(levels: tuple[int, int]) -> None:
+    feed = Feed()
+    fine, rough = feed.book("BTC"), Book("BTC", feeds=("slow",), aggregated=True)
+    feed.aggregated("BTC", 1, rough)
+    feed.on_message(coarse(1, levels=levels), link=1)
+    assert (rough.seq, fine.seq) == (1, 0)
+    feed.on_message(coarse(1, levels=levels), link=0)
+    assert (rough.seq, fine.seq) == (1, 1)
+
+
+def test_a_book_alone_reads_only_messages_of_its_own_kind() -> None:
+    fine, rough = Book("BTC"), Book("BTC", feeds=("slow",), aggregated=True)
+    fine.apply(SLOW)
+    rough.apply(coarse(1))
+    assert rough.copy().aggregated
+    for book, other in ((fine, coarse(2, T0 + 1)), (rough, plain("slow", T0 + 1))):
+        before = book.px.tobytes()
+        with pytest.raises(DecodeError, match="aggregated subscription"):
+            book.apply(other)
+        assert (book.px.tobytes(), book.stale, book.seq) == (before, False, 1)
+
+
+def test_a_book_of_another_kind_or_coin_is_not_taken_for_an_aggregated_one() -> None:
+    feed = Feed()
+    for book in (Book("BTC"), Book("ETH", aggregated=True)):
+        with pytest.raises(ConfigError, match="aggregated book of BTC is needed"):
+            feed.aggregated("BTC", 0, book)
+    with pytest.raises(ConfigError, match="link"):
+        feed.aggregated("BTC", 16, None)
 
 
 # --- several listeners --------------------------------------------------------------------------------------------

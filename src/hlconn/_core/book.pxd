@@ -40,6 +40,7 @@ cdef enum Folded:        # what became of a message
     FOLD_LATE = 0        # older than the last one of its feed: changed nothing
     FOLD_APPLIED = 1
     FOLD_TWIN = 2        # another link brought the same before: changed nothing
+    FOLD_OTHER = 3       # of another subscription of the coin than this book's: changed nothing
 
 cdef class Arena:
     cdef char* data
@@ -53,6 +54,7 @@ cdef class Book:
     cdef bytes _name
     cdef readonly Py_ssize_t depth
     cdef readonly tuple feeds
+    cdef readonly bint aggregated
     cdef readonly object px, sz, n, count, changed
     cdef readonly int64_t time_ms, recv_ns, seq
 

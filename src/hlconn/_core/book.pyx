@@ -173,6 +173,8 @@ cdef class Book:
     coin: as the venue writes it. depth: levels a side that the arrays hold, 1 to 10,000.
     feeds: those the book is meant to be fed from ("bbo", "fast", "slow"). With "slow" or "fast" among them only
     an l2Book message ends staleness; with "bbo" alone a bbo does.
+    aggregated: for l2Book messages with nSigFigs. No message says with which, so that whoever subscribes has to tell
+    `Feed.aggregated` which link carries them. Such a book takes no others, and any other book none of them.
     buffer: a writable buffer of at least `Book.nbytes(depth)` bytes, aligned to 8, to live in instead of own memory.
 
     px, sz: float64 (2, depth), quote and base units, each the double nearest to the venue's text. Row 0 bids,
@@ -191,7 +193,8 @@ cdef class Book:
     """
 
     # __cinit__: a book that was never made, or made twice, would have pointers to nowhere.
-    def __cinit__(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS, buffer: object = None):
+    def __cinit__(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS, aggregated: bool = False,
+                  buffer: object = None):
         cdef Py_ssize_t cells
         cdef Py_ssize_t cap
         cdef double* p
@@ -206,6 +209,7 @@ cdef class Book:
         self._name = coin.encode()
         self.depth = depth
         self.feeds = ()
+        self.aggregated = aggregated
         self.widen(feeds)
         self._arena = Arena(self.nbytes(depth), buffer)
         memset(self._arena.data, 0, <size_t>self._arena.size)
@@ -279,7 +283,7 @@ cdef class Book:
 
         recv_ns: our monotonic clock when it arrived. Returns whether it changed anything: a message older than the
         last one of its own feed does not. Raises DecodeError and leaves every level as it was; the book is stale
-        then, unless the message was of another coin or channel.
+        then, unless the message was of another coin, channel or aggregation.
         """
         cdef Py_buffer view
         cdef Envelope envelope
@@ -303,6 +307,9 @@ cdef class Book:
             folded = self.fold_in(<const char*>view.buf, view.len, &envelope, recv_ns, 0)
             if folded == FOLD_BAD:
                 raise_decode(&envelope, self._bad_status, <const char*>view.buf, view.len, self._bad_at)
+            if folded == FOLD_OTHER:
+                raise DecodeError("l2Book", 0, b"", "of an aggregated subscription (nSigFigs): a book made with "
+                                  "aggregated=True reads those, and no others")
             return folded == FOLD_APPLIED
         finally:
             PyBuffer_Release(&view)
@@ -322,6 +329,10 @@ cdef class Book:
             self._bad_status = status
             self._bad_at = at
             return FOLD_BAD
+        # The spread of a book without a bid or an ask: there may be none, and then the link decides.
+        if self._scratch.aggregated != self.aggregated and not (
+                self.aggregated and not (self._scratch.side[0].kept and self._scratch.side[1].kept)):
+            return FOLD_OTHER
         self._gap_new_ms = NO_GAP
         envelope.reordered = self._scratch.reordered
         feed = BBO if envelope.channel == CH_BBO else (FAST if self._scratch.fast else SLOW)
@@ -648,7 +659,7 @@ cdef class Book:
 
     def copy(self) -> Book:
         """A frozen, consistent copy: for other threads and for keeping. Its `apply` raises TypeError."""
-        cdef Book twin = Book(self.coin, self.depth, feeds=self.feeds)
+        cdef Book twin = Book(self.coin, self.depth, feeds=self.feeds, aggregated=self.aggregated)
         cdef int i
         memcpy(twin._arena.data, self._arena.data, <size_t>self._arena.size)
         twin.time_ms, twin.recv_ns, twin.seq = self.time_ms, self.recv_ns, self.seq
