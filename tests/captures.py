@@ -150,7 +150,7 @@ SHAPES: dict[str, Callable[[Random, Coin, int], bytes]] = {
     "slow": lambda r, c, t: l2book(r, c, t),
     "fast": lambda r, c, t: l2book(r, c, t, levels=FAST_LEVELS, fast=True),
     "fast and short": lambda r, c, t: l2book(r, c, t, levels=(3, 5), fast=True),
-    "with spread": lambda r, c, t: l2book(r, c, t, spread="1.0"),
+    "without aggregation": lambda r, c, t: l2book(r, c, t, spread=None),
     "with unknown keys": lambda r, c, t: l2book(r, c, t, levels=4, seqNo=7, extra={"a": [1, "}", None]}, fast=False),
     "empty": lambda r, c, t: l2book(r, c, t, levels=0),
     "bids only": lambda r, c, t: l2book(r, c, t, levels=(7, 0)),

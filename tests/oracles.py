@@ -85,6 +85,7 @@ class BookMessage:
     feed: str
     time_ms: int
     sides: tuple[tuple[Level, ...], tuple[Level, ...]]
+    aggregated: bool = False
 
 
 def read_book(message: bytes) -> BookMessage:
@@ -107,7 +108,8 @@ def read_book(message: bytes) -> BookMessage:
     bids, asks = sides
     refuse_unless(not bids or not asks or bids[0][0] < asks[0][0], "crossed")
     feed = "bbo" if channel == "bbo" else "fast" if data.get("fast") is True else "slow"
-    return BookMessage(coin, feed, time_ms, (bids, asks))
+    aggregated = channel == "l2Book" and data.get("spread") is not None
+    return BookMessage(coin, feed, time_ms, (bids, asks), aggregated)
 
 
 def once(rows: NDArray[Any]) -> NDArray[Any]:

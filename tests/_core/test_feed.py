@@ -387,7 +387,7 @@ def test_numbers_of_up_to_seven_digits_on_either_side_need_no_fallback(shape: st
     assert counted(feed, shape).keys() == {"messages", "bytes"}
 
 
-@pytest.mark.parametrize("shape", ["with spread", "fast", "with unknown keys"])
+@pytest.mark.parametrize("shape", ["without aggregation", "fast", "with unknown keys"])
 def test_further_keys_of_the_data_need_no_fallback(shape: str) -> None:
     feed = Feed()
     feed.book("BTC")
@@ -821,22 +821,107 @@ def test_of_two_links_the_first_book_message_counts_and_its_twin_calls_nobody() 
     feed = Feed()
     calls: list[float] = []
     feed.on_book("BTC", lambda book: calls.append(book.best_bid))
-    other_slow = captures.example("slow", PLAIN, 9)  # the same time, other levels: told apart by the first link alone
-    for at, (shape, twin) in enumerate([(SLOW, other_slow), (FAST, FAST), (BBO, BBO)]):
+    for at, shape in enumerate([SLOW, FAST, BBO]):
         feed.on_message(shape, recv_ns=100 * at, link=at % 2)
         px = feed.book("BTC").px.copy()
-        feed.on_message(twin, recv_ns=100 * at + 7, link=2)
+        feed.on_message(shape, recv_ns=100 * at + 7, link=2)
         np.testing.assert_array_equal(feed.book("BTC").px, px)
         assert feed.book("BTC").recv_ns == 100 * at
     assert len(calls) == 3
     assert counted(feed, "l2Book")["twins"] == 2
     assert counted(feed, "bbo")["twins"] == 1
-    feed.on_message(other_slow, link=0)  # the link that was first may say the time again
+    feed.on_message(SLOW, link=0)  # the link that was first may say the time again
     assert len(calls) == 4
     links = feed.links
     assert [links[i]["first"] for i in (0, 1)] == [2, 1]
     assert links[2] == {"messages": 3, "twins": 3, "first": 0, "lead_ns": None}
     assert (links[0]["lead_ns"].count, links[0]["lead_ns"].min, links[0]["lead_ns"].max) == (2, 7, 7)
+
+
+def versions(shape: str, count: int, time_ms: int) -> list[bytes]:
+    """Messages of one feed and one time whose contents differ: blocks that share a millisecond."""
+    found = [captures.example(shape, PLAIN, seed, time_ms) for seed in range(count)]
+    assert len(set(found)) == count
+    return found
+
+
+@pytest.mark.parametrize("shape", ["slow", "fast", "bbo"])
+def test_a_newer_message_of_the_same_time_is_news_over_whichever_link_it_comes(shape: str) -> None:
+    first, second = versions(shape, 2, T0)
+    want = Book("BTC")
+    want.apply(second)
+    orders = {
+        "the slower link has both": [(0, first), (1, first), (1, second), (0, second)],
+        "the first link is cut after one": [(0, first), (1, first), (1, second)],
+        "the second link missed the first": [(0, first), (1, second), (0, second)],
+        "and the first is cut": [(0, first), (1, second)],
+        "the second link is behind": [(0, first), (0, second), (1, first), (1, second)],
+        "the first link missed the first": [(0, second), (1, first), (1, second)],
+    }
+    for said, order in orders.items():
+        feed, calls = Feed(), list[bytes]()
+        feed.on_book("BTC", lambda book, calls=calls: calls.append(book.px.tobytes()))  # type: ignore[misc]
+        for at, (link, message) in enumerate(order):
+            feed.on_message(message, recv_ns=at, link=link)
+        book = feed.book("BTC")
+        for name in ("px", "sz", "n", "count"):
+            np.testing.assert_array_equal(getattr(book, name), getattr(want, name), err_msg=said)
+        assert len(calls) == (3 if said == "the first link missed the first" else 2), said
+
+
+@given(st.integers(0, 2**32))
+def test_links_that_say_several_versions_of_one_time_deliver_each_once_and_in_order(seed: int) -> None:
+    rng = Random(seed)
+    shape = rng.choice(("slow", "fast", "bbo"))
+    distinct = versions(shape, 4, T0)
+    script = [rng.choice(distinct) for _ in range(rng.randint(1, 9))]
+    script = [m for at, m in enumerate(script) if not at or m != script[at - 1]]  # A, B, A: the same may come again
+    left = {link: list(script) for link in range(rng.randint(2, 4))}
+    feed, one = Feed(), Feed()
+    got, want = list[bytes](), list[bytes]()
+    feed.on_book("BTC", lambda book: got.append(book.px.tobytes() + book.sz.tobytes()))
+    one.on_book("BTC", lambda book: want.append(book.px.tobytes() + book.sz.tobytes()))
+    for message in script:
+        one.on_message(message)
+    while left:
+        link = rng.choice(list(left))
+        feed.on_message(left[link].pop(0), link=link)
+        if not left[link]:
+            del left[link]
+    assert got == want
+
+
+@given(st.integers(0, 2**32))
+def test_links_that_joined_late_still_leave_the_last_version_of_a_time(seed: int) -> None:
+    rng = Random(seed)
+    script = versions(rng.choice(("slow", "fast", "bbo")), rng.randint(1, 6), T0)
+    left = {link: script[rng.randint(0, len(script) - 1) :] for link in range(rng.randint(1, 4))}
+    feed, want = Feed(), Book("BTC")
+    feed.book("BTC")
+    want.apply(script[-1])
+    while left:
+        link = rng.choice(list(left))
+        feed.on_message(left[link].pop(0), link=link)
+        if not left[link]:
+            del left[link]
+    np.testing.assert_array_equal(feed.book("BTC").px, want.px)
+    np.testing.assert_array_equal(feed.book("BTC").sz, want.sz)
+
+
+def test_a_link_that_is_hopelessly_behind_rolls_nothing_back() -> None:
+    many = versions("bbo", 40, T0)
+    feed = Feed()
+    book = feed.book("BTC", feeds=("bbo",))
+    for message in many:
+        feed.on_message(message, link=3)
+    px, sz = book.px.copy(), book.sz.copy()
+    for message in many:
+        feed.on_message(message, link=5)
+        np.testing.assert_array_equal(book.px, px)
+        np.testing.assert_array_equal(book.sz, sz)
+    assert counted(feed, "bbo")["twins"] == 40
+    feed.on_message(plain("bbo", T0 + 9), link=5)
+    assert book.time_ms == T0 + 9
 
 
 def test_a_twin_does_not_make_a_stale_book_look_live() -> None:
@@ -1037,6 +1122,112 @@ def test_the_first_trades_of_each_link_are_told_of_apart() -> None:
     assert got == [[1, 2], [3], [4], [8]]
     with pytest.raises(ConfigError, match="link"):
         feed.await_replay("BTC", 16)
+
+
+# --- aggregated books ---------------------------------------------------------------------------------------------
+
+
+def coarse(seed: int, time_ms: int = T0, *, levels: tuple[int, int] = (20, 20), fast: bool = False) -> bytes:
+    """An l2Book message of a subscription with nSigFigs."""
+    spread = {"spread": "1.0"} if all(levels) else {}  # of a book without a bid or an ask
+    return captures.l2book(Random(seed), PLAIN, time_ms, levels=levels, fast=fast, **spread)
+
+
+def shows(book: Book, message: bytes) -> bool:
+    return bool((book.px == oracles.arrays(oracles.read_book(message).sides, book.depth).px)[:, 0].all())
+
+
+@pytest.mark.parametrize("link", [0, 1])
+def test_an_aggregated_message_that_nobody_told_of_is_folded_into_no_book(link: int) -> None:
+    feed = Feed()
+    book = feed.book("BTC")
+    feed.on_message(SLOW)
+    px, seq = book.px.copy(), book.seq
+    for message in (coarse(1, T0 + 1), coarse(1, T0), captures.respell(coarse(2, T0 + 2), Random(1))):
+        feed.on_message(message, link=link)
+    np.testing.assert_array_equal(book.px, px)
+    assert (book.seq, book.stale) == (seq, False)
+    assert counted(feed, "l2Book")["unrouted"] == 3
+    assert feed.flow(SUBSCRIPTIONS["slow"], link) == (link == 0)
+
+
+def test_the_link_says_whose_an_aggregated_message_is() -> None:
+    feed = Feed()
+    plain_book, calls = feed.book("BTC"), list[str]()
+    four, five = (Book("BTC", feeds=("slow", "fast"), aggregated=True) for _ in range(2))
+    feed.aggregated("BTC", 1, four, lambda book: calls.append("four"))
+    feed.aggregated("BTC", 2, five, (lambda book: calls.append("five"), lambda book: calls.append("too")))
+    for link, message in [(0, SLOW), (1, coarse(4)), (2, coarse(5)), (2, coarse(6, T0 + 1, fast=True)), (1, BBO)]:
+        feed.on_message(message, link=link)
+    assert calls == ["four", "five", "too", "five", "too"]
+    assert shows(four, coarse(4))
+    assert shows(five, coarse(6, fast=True))
+    assert (plain_book.seq, four.seq, five.seq) == (2, 1, 2)
+    feed.on_message(coarse(7, T0 + 9), link=0)  # where nobody asked for one
+    feed.on_message(plain("slow", T0 + 9), link=1)  # the plain one goes to the plain book over whichever link it comes
+    assert (plain_book.time_ms, four.time_ms) == (T0 + 9, T0)
+    four_of = {"type": "l2Book", "coin": "BTC", "nSigFigs": 4}
+    assert [feed.flow(four_of, link) for link in range(4)] == [-1, 1, 1, -1]
+    assert feed.flow({**four_of, "fast": True}, 2) == 1
+    feed.aggregated("BTC", 1, None)
+    feed.aggregated("BTC", 3, four)  # it moved
+    feed.on_message(coarse(8, T0 + 10), link=1)
+    feed.on_message(coarse(9, T0 + 10), link=3)
+    assert shows(four, coarse(9))
+    assert counted(feed, "l2Book")["unrouted"] == 2
+    feed.drop_book("BTC", "nobody asks")
+    feed.on_message(coarse(10, T0 + 20), link=3)
+    assert four.time_ms == T0 + 20
+
+
+def test_two_links_may_carry_one_aggregated_book() -> None:
+    feed = Feed()
+    book = Book("BTC", feeds=("slow",), aggregated=True)
+    for link in (1, 2):
+        feed.aggregated("BTC", link, book)
+    for link in (1, 2):
+        feed.on_message(coarse(4), link=link)
+    assert (book.seq, counted(feed, "l2Book")["twins"]) == (1, 1)
+    feed.on_stale(lambda coin, reason: 1 / 0)  # tells of plain books alone
+    feed.on_live(lambda coin, from_ms, reason: 1 / 0)
+    assert feed.mark_silent(10**12, 1, 1) == 1
+    assert book.stale_reason == "slow feed silent"
+    feed.on_message(coarse(4, T0 + 1), link=2)
+    assert not book.stale
+    feed.mark_stale("link lost")
+    assert book.stale
+
+
+@pytest.mark.parametrize("levels", [(0, 3), (3, 0), (0, 0)])
+def test_a_side_that_is_empty_has_no_spread_and_the_link_decides(levels: tuple[int, int]) -> None:
+    feed = Feed()
+    fine, rough = feed.book("BTC"), Book("BTC", feeds=("slow",), aggregated=True)
+    feed.aggregated("BTC", 1, rough)
+    feed.on_message(coarse(1, levels=levels), link=1)
+    assert (rough.seq, fine.seq) == (1, 0)
+    feed.on_message(coarse(1, levels=levels), link=0)
+    assert (rough.seq, fine.seq) == (1, 1)
+
+
+def test_a_book_alone_reads_only_messages_of_its_own_kind() -> None:
+    fine, rough = Book("BTC"), Book("BTC", feeds=("slow",), aggregated=True)
+    fine.apply(SLOW)
+    rough.apply(coarse(1))
+    assert rough.copy().aggregated
+    for book, other in ((fine, coarse(2, T0 + 1)), (rough, plain("slow", T0 + 1))):
+        before = book.px.tobytes()
+        with pytest.raises(DecodeError, match="aggregated subscription"):
+            book.apply(other)
+        assert (book.px.tobytes(), book.stale, book.seq) == (before, False, 1)
+
+
+def test_a_book_of_another_kind_or_coin_is_not_taken_for_an_aggregated_one() -> None:
+    feed = Feed()
+    for book in (Book("BTC"), Book("ETH", aggregated=True)):
+        with pytest.raises(ConfigError, match="aggregated book of BTC is needed"):
+            feed.aggregated("BTC", 0, book)
+    with pytest.raises(ConfigError, match="link"):
+        feed.aggregated("BTC", 16, None)
 
 
 # --- several listeners --------------------------------------------------------------------------------------------

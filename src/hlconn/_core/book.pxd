@@ -4,7 +4,7 @@
 # one else sees: the last message of each feed, the scratch that the next one is read into, and two work books.
 #
 # Imported by: feed.  Imports: codec, cursor, errors, types, numpy.
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from hlconn._core.codec cimport BookMessage, BookSide, Envelope
 from hlconn._core.cursor cimport DecodeStatus
@@ -15,18 +15,32 @@ cdef enum:
     BBO = 2              # last: at equal time it is folded last
     FEED_COUNT = 3
     NO_GAP = -1
+    LINKS = 16           # connections that messages come over, 0 to LINKS - 1
+    VERSIONS = 16        # different messages of one feed and one time that are told apart
+
+# What was said of the time of a feed's last message: blocks can share a millisecond, and then the second message over
+# one link is news while the first one over another link is a twin of what is known. The links say the same in the same
+# order, though one may have missed the beginning.
+cdef struct Versions:
+    int64_t count        # 0: only the feed's present message, and it is not noted yet
+    int64_t passed[16]   # by link: how many of them it has said or left behind
+    uint64_t content[16]  # version v at v % VERSIONS: a hash, who said it first, and when
+    int first[16]
+    int64_t first_ns[16]
 
 cdef struct FeedState:
     bint present         # heard since the last restart
     int64_t recv_ns
     int link             # that brought the message
     BookMessage message
+    Versions said
 
 cdef enum Folded:        # what became of a message
     FOLD_BAD = -1        # could not be read, the book is stale: see `_bad_status` and `_bad_at`
     FOLD_LATE = 0        # older than the last one of its feed: changed nothing
     FOLD_APPLIED = 1
     FOLD_TWIN = 2        # another link brought the same before: changed nothing
+    FOLD_OTHER = 3       # of another subscription of the coin than this book's: changed nothing
 
 cdef class Arena:
     cdef char* data
@@ -40,6 +54,7 @@ cdef class Book:
     cdef bytes _name
     cdef readonly Py_ssize_t depth
     cdef readonly tuple feeds
+    cdef readonly bint aggregated
     cdef readonly object px, sz, n, count, changed
     cdef readonly int64_t time_ms, recv_ns, seq
 
@@ -69,6 +84,8 @@ cdef class Book:
     cdef int _down               # one bit a feed that no link serves now
     cdef str _down_reason
     cdef int _heard              # the feed of the last message that could be read
+    cdef int _first              # of a twin: the link that was first, and when
+    cdef int64_t _first_ns
     cdef DecodeStatus _bad_status
     cdef Py_ssize_t _bad_at
     cdef bint _bad_live          # whether the book was live until that message

@@ -17,6 +17,8 @@ class Book:
     @property
     def feeds(self) -> tuple[str, ...]: ...
     @property
+    def aggregated(self) -> bool: ...
+    @property
     def px(self) -> NDArray[np.float64]: ...
     @property
     def sz(self) -> NDArray[np.float64]: ...
@@ -33,7 +35,13 @@ class Book:
     @property
     def seq(self) -> int: ...
     def __init__(
-        self, coin: str, depth: int = 20, *, feeds: tuple[str, ...] = ..., buffer: Buffer | None = None
+        self,
+        coin: str,
+        depth: int = 20,
+        *,
+        feeds: tuple[str, ...] = ...,
+        aggregated: bool = False,
+        buffer: Buffer | None = None,
     ) -> None: ...
     @staticmethod
     def nbytes(depth: int) -> int: ...

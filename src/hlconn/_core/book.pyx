@@ -2,7 +2,7 @@
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport NAN
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
 
@@ -116,6 +116,53 @@ cdef void step(BookSide* sides, FeedState* state, int feed) noexcept nogil:
         overlay(&sides[row], &m.side[row], row, keep, m.cap)
 
 
+cdef uint64_t content_of(BookMessage* message) noexcept nogil:
+    cdef uint64_t h = 0
+    cdef uint64_t word = 0
+    cdef BookSide* side
+    cdef int row
+    cdef Py_ssize_t i
+    for row in range(SIDES):
+        side = &message.side[row]
+        h = (h ^ <uint64_t>side.total) * 0x9E3779B97F4A7C15ULL
+        for i in range(side.kept):
+            memcpy(&word, side.px + i, 8)
+            h = (h ^ h >> 32 ^ word) * 0x9E3779B97F4A7C15ULL
+            memcpy(&word, side.sz + i, 8)
+            h = (h ^ h >> 32 ^ word) * 0x9E3779B97F4A7C15ULL
+            h = (h ^ h >> 32 ^ <uint64_t>side.n[i]) * 0x9E3779B97F4A7C15ULL
+    return h ^ h >> 32
+
+
+# Note a version of the time of a feed's last message, of which `link` has now said all.
+cdef void note(Versions* said, uint64_t content, int link, int64_t recv_ns) noexcept nogil:
+    cdef Py_ssize_t at = <Py_ssize_t>(said.count % VERSIONS)
+    said.content[at] = content
+    said.first[at] = link
+    said.first_ns[at] = recv_ns
+    said.count += 1
+    said.passed[link] = said.count
+
+
+# A message as old as the last one of its feed: which version of that time it is, of those that `link` has not said
+# yet; -1 for none of them, so that it is news. Where a link has fallen behind further than is remembered, it is a twin.
+cdef int64_t version_of(FeedState* state, BookMessage* message, int link) noexcept nogil:
+    cdef Versions* said = &state.said
+    cdef uint64_t content = content_of(message)
+    cdef int64_t at
+    if said.count == 0:
+        memset(said.passed, 0, sizeof(said.passed))
+        note(said, content_of(&state.message), state.link, state.recv_ns)
+    if said.passed[link] < said.count - VERSIONS:
+        said.passed[link] += 1
+        return said.count - VERSIONS
+    for at in range(said.passed[link], said.count):
+        if said.content[at % VERSIONS] == content:
+            said.passed[link] = at + 1
+            return at
+    return -1
+
+
 cdef bint differs(double* a, double* b) noexcept nogil:
     return memcmp(a, b, sizeof(double)) != 0
 
@@ -126,6 +173,8 @@ cdef class Book:
     coin: as the venue writes it. depth: levels a side that the arrays hold, 1 to 10,000.
     feeds: those the book is meant to be fed from ("bbo", "fast", "slow"). With "slow" or "fast" among them only
     an l2Book message ends staleness; with "bbo" alone a bbo does.
+    aggregated: for l2Book messages with nSigFigs. No message says with which, so that whoever subscribes has to tell
+    `Feed.aggregated` which link carries them. Such a book takes no others, and any other book none of them.
     buffer: a writable buffer of at least `Book.nbytes(depth)` bytes, aligned to 8, to live in instead of own memory.
 
     px, sz: float64 (2, depth), quote and base units, each the double nearest to the venue's text. Row 0 bids,
@@ -144,7 +193,8 @@ cdef class Book:
     """
 
     # __cinit__: a book that was never made, or made twice, would have pointers to nowhere.
-    def __cinit__(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS, buffer: object = None):
+    def __cinit__(self, coin: str, depth: int = 20, *, feeds: tuple = FEEDS, aggregated: bool = False,
+                  buffer: object = None):
         cdef Py_ssize_t cells
         cdef Py_ssize_t cap
         cdef double* p
@@ -159,6 +209,7 @@ cdef class Book:
         self._name = coin.encode()
         self.depth = depth
         self.feeds = ()
+        self.aggregated = aggregated
         self.widen(feeds)
         self._arena = Arena(self.nbytes(depth), buffer)
         memset(self._arena.data, 0, <size_t>self._arena.size)
@@ -232,7 +283,7 @@ cdef class Book:
 
         recv_ns: our monotonic clock when it arrived. Returns whether it changed anything: a message older than the
         last one of its own feed does not. Raises DecodeError and leaves every level as it was; the book is stale
-        then, unless the message was of another coin or channel.
+        then, unless the message was of another coin, channel or aggregation.
         """
         cdef Py_buffer view
         cdef Envelope envelope
@@ -256,6 +307,9 @@ cdef class Book:
             folded = self.fold_in(<const char*>view.buf, view.len, &envelope, recv_ns, 0)
             if folded == FOLD_BAD:
                 raise_decode(&envelope, self._bad_status, <const char*>view.buf, view.len, self._bad_at)
+            if folded == FOLD_OTHER:
+                raise DecodeError("l2Book", 0, b"", "of an aggregated subscription (nSigFigs): a book made with "
+                                  "aggregated=True reads those, and no others")
             return folded == FOLD_APPLIED
         finally:
             PyBuffer_Release(&view)
@@ -266,6 +320,7 @@ cdef class Book:
         cdef int feed
         cdef int i
         cdef FeedState* state
+        cdef int64_t version
         cdef BookMessage swap
         cdef DecodeStatus status = read_book(buf, size, envelope, &self._scratch, &at)
         if status != DECODE_OK:
@@ -274,6 +329,10 @@ cdef class Book:
             self._bad_status = status
             self._bad_at = at
             return FOLD_BAD
+        # The spread of a book without a bid or an ask: there may be none, and then the link decides.
+        if self._scratch.aggregated != self.aggregated and not (
+                self.aggregated and not (self._scratch.side[0].kept and self._scratch.side[1].kept)):
+            return FOLD_OTHER
         self._gap_new_ms = NO_GAP
         envelope.reordered = self._scratch.reordered
         feed = BBO if envelope.channel == CH_BBO else (FAST if self._scratch.fast else SLOW)
@@ -285,13 +344,17 @@ cdef class Book:
             self._under = NULL
             self._skip[0] = self._skip[1] = -1  # what the arrays show has nothing to do with the new fold
             self._restart = False
-        elif state.present and self._scratch.time_ms <= state.message.time_ms:
-            if self._scratch.time_ms < state.message.time_ms:
-                return FOLD_LATE
-            # A link may say the same time again: what it says later is newer. Of another link it is a twin; unless
-            # the feed was down, because then it is the venue's present answer.
-            if link != state.link and not self._down >> feed & 1:
+        if state.present and self._scratch.time_ms < state.message.time_ms:
+            return FOLD_LATE
+        if state.present and self._scratch.time_ms == state.message.time_ms and not self._down >> feed & 1:
+            version = version_of(state, &self._scratch, link)
+            if version >= 0:
+                self._first = state.said.first[version % VERSIONS]
+                self._first_ns = state.said.first_ns[version % VERSIONS]
                 return FOLD_TWIN
+            note(&state.said, content_of(&self._scratch), link, recv_ns)
+        else:
+            state.said.count = 0  # a new time; or the feed was down: this is the venue's present answer
         swap = state.message
         state.message = self._scratch
         self._scratch = swap
@@ -596,7 +659,7 @@ cdef class Book:
 
     def copy(self) -> Book:
         """A frozen, consistent copy: for other threads and for keeping. Its `apply` raises TypeError."""
-        cdef Book twin = Book(self.coin, self.depth, feeds=self.feeds)
+        cdef Book twin = Book(self.coin, self.depth, feeds=self.feeds, aggregated=self.aggregated)
         cdef int i
         memcpy(twin._arena.data, self._arena.data, <size_t>self._arena.size)
         twin.time_ms, twin.recv_ns, twin.seq = self.time_ms, self.recv_ns, self.seq

@@ -45,6 +45,7 @@ cdef struct BookMessage:
     BookSide side[2]     # bids, asks
     int64_t time_ms
     bint fast
+    bint aggregated      # has a spread: of a subscription with nSigFigs, whose values no message says
     bint reordered
 
 cdef struct TradeRow:    # hlconn.types.TRADE_USERS_DTYPE; TRADE_DTYPE ends after `side`

@@ -364,7 +364,7 @@ cdef DecodeStatus read_book(
     c.p = envelope.data
     c.end = buf + size
     out.reordered = envelope.reordered
-    out.fast = False
+    out.fast = out.aggregated = False
     out.side[0].kept = out.side[0].total = out.side[1].kept = out.side[1].total = 0
     # today's order: coin, time, then the levels; what comes after them takes the general loop
     fast = c
@@ -404,6 +404,11 @@ cdef DecodeStatus read_book(
             space(&c)
             out.fast = literal(&c, b"true", 4)
             if not out.fast:
+                status = skip(&c)
+        elif slice_is(&key, b"spread", 6) and not is_bbo:
+            space(&c)
+            if not literal(&c, b"null", 4):
+                out.aggregated = True
                 status = skip(&c)
         else:
             status = skip(&c)

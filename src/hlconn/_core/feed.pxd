@@ -12,7 +12,6 @@ from hlconn._core.histogram cimport Histogram
 from hlconn._core.tids cimport Tids
 
 cdef enum:
-    LINKS = 16
     EVERY_LINK = 0xFFFF
     TRADES = 3           # beside SLOW, FAST and BBO of book.pxd
 
@@ -34,6 +33,7 @@ cdef class Slot:
     cdef bytes name
     cdef Book book
     cdef object on_book
+    cdef list coarse             # by link: the Slot of the aggregated book that it carries, if any; None while none does
     cdef object on_trades
     cdef object on_replay        # called in its place, for the first message of a link after an interruption
     cdef unsigned int replaying  # of which links that message is to come, a bit each
@@ -88,6 +88,7 @@ cdef class Feed:
     cdef int _lag(self, int64_t recv_ns, int64_t time_ms) except -1
     cdef int _make_rows(self, Py_ssize_t cap) except -1
 
+    cdef list _each_book(self)
     cdef Slot _slot(self, object coin)
     cdef Slot _find(self, const char* name, Py_ssize_t n)
     cdef int _enter(self, Slot slot) except -1

@@ -9,9 +9,10 @@ from cpython.tuple cimport PyTuple_CheckExact
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from hlconn._core.book cimport BBO, FAST, FOLD_APPLIED, FOLD_BAD, FOLD_TWIN, NO_GAP, SLOW, Book, Folded
+from hlconn._core.book cimport (
+    BBO, FAST, FOLD_APPLIED, FOLD_BAD, FOLD_OTHER, FOLD_TWIN, LINKS, NO_GAP, SLOW, Book, Folded)
 from hlconn._core.codec cimport (
-    CH_COUNT, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
+    CH_COUNT, CH_L2BOOK, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
     raise_decode, read_envelope, read_trades)
 from hlconn._core.cursor cimport DECODE_OK, DecodeStatus
 from hlconn._core.histogram cimport Histogram
@@ -51,17 +52,17 @@ cdef inline uint64_t hash_of(const char* p, Py_ssize_t n) noexcept nogil:
     return h ^ h >> 15
 
 
-# SLOW, FAST, BBO or TRADES and the coin of a subscription; -1 for what the feed does not read, or not tell apart.
+# SLOW, FAST, BBO or TRADES and the coin of a subscription, and whether it is aggregated; -1 for what is not read.
 cdef tuple kind_of(subscription):
     kind = subscription.get("type")
     coin = subscription.get("coin")
     if kind == "trades":
-        return TRADES, coin
+        return TRADES, coin, False
     if kind == "bbo":
-        return BBO, coin
-    if kind == "l2Book" and subscription.get("nSigFigs") is None:
-        return FAST if subscription.get("fast") else SLOW, coin
-    return -1, coin
+        return BBO, coin, False
+    if kind == "l2Book":
+        return FAST if subscription.get("fast") else SLOW, coin, subscription.get("nSigFigs") is not None
+    return -1, coin, False
 
 
 cdef int link_of(link) except -1:
@@ -164,6 +165,26 @@ cdef class Feed:
         if slot.book is None:
             slot.book = Book(coin)
         slot.on_book = callback
+
+    def aggregated(self, coin: str, link: int, book: Book | None, callback: object = None) -> None:
+        """The aggregated l2Book messages (nSigFigs) of `coin` that come over `link` are for `book`. None: for nobody.
+
+        book: made with `aggregated=True`, and kept by whoever asks. Messages do not say their aggregation, so that a
+        link carries at most one of a coin; of a book that moves, or that two links carry, each link is told of.
+        callback: as in `on_book`. `on_stale` and `on_live` do not speak of these books: look at `book.stale`, and call
+        `book.mark_stale` when the subscription is lost. ConfigError for a book of another coin or kind.
+        """
+        cdef Slot slot = self._slot(coin)
+        cdef Slot entry = None
+        cdef int at = link_of(link)
+        if book is not None:
+            if book.coin != coin or not book.aggregated:
+                raise ConfigError(f"an aggregated book of {coin} is needed, not {book!r}: make it with aggregated=True")
+            entry = Slot.__new__(Slot)
+            entry.name, entry.book, entry.on_book = slot.name, book, callback
+        if slot.coarse is None:
+            slot.coarse = [None] * LINKS
+        slot.coarse[at] = entry
 
     def on_trades(self, coin: str, callback: object) -> None:
         """Call `callback(trades)` for each trades message of `coin` with something new. None: no more.
@@ -346,6 +367,7 @@ cdef class Feed:
         cdef Py_ssize_t at = 0
         cdef Counter* counter
         cdef Slot slot
+        cdef Slot coarse
         cdef DecodeStatus status
         cdef Folded folded
         cdef int feed
@@ -368,12 +390,23 @@ cdef class Feed:
         if envelope.coin.n == 0:
             return 0  # an empty array of trades
         slot = self._find(envelope.coin.p, envelope.coin.n)
+        folded = FOLD_OTHER
+        if slot is not None and slot.coarse is not None and envelope.channel == CH_L2BOOK:
+            coarse = slot.coarse[link]
+            if coarse is not None:
+                folded = coarse.book.fold_in(buf, size, &envelope, recv_ns, link)
+                if folded != FOLD_OTHER:
+                    slot = coarse
         if slot is None or (slot.on_trades if envelope.channel == CH_TRADES else slot.book) is None:
             counter.unrouted += 1
             return 0
         if envelope.channel == CH_TRADES:
             return self._trades(slot, &envelope, buf, size, recv_ns, link)
-        folded = slot.book.fold_in(buf, size, &envelope, recv_ns, link)
+        if folded == FOLD_OTHER:
+            folded = slot.book.fold_in(buf, size, &envelope, recv_ns, link)
+        if folded == FOLD_OTHER:
+            counter.unrouted += 1
+            return 0
         if folded == FOLD_BAD:
             counter.errors += 1
             if slot.book._bad_live:
@@ -385,13 +418,13 @@ cdef class Feed:
         if folded != FOLD_APPLIED:
             if folded == FOLD_TWIN:
                 counter.twins += 1
-                self._first_was(slot.book._feeds[feed].link, link, recv_ns - slot.book._feeds[feed].recv_ns)
+                self._first_was(slot.book._first, link, recv_ns - slot.book._first_ns)
             else:
                 counter.out_of_order += 1
             return 0
         if self.measuring:
             self._lag(recv_ns, slot.book._feeds[feed].message.time_ms)
-        if slot.book._gap_new_ms != NO_GAP and self._on_live is not None:
+        if slot.book._gap_new_ms != NO_GAP and self._on_live is not None and not slot.book.aggregated:
             self._on_live(slot.book.coin, slot.book._gap_new_ms, slot.book._gap_reason)
         counter.fallback += envelope.reordered
         if slot.on_book is not None:
@@ -510,7 +543,7 @@ cdef class Feed:
         return 0
 
     cdef int _ceased(self, Slot slot) except -1:
-        if self._on_stale is not None:
+        if self._on_stale is not None and not slot.book.aggregated:
             self._on_stale(slot.book.coin, slot.book.stale_reason)
         return 0
 
@@ -550,26 +583,38 @@ cdef class Feed:
 
         subscription: a mapping as the venue takes it: only that one is lost, on the last link that served it. The
         book that is meant to have that feed is stale until the feed speaks again, and begins anew when it was the
-        last one it had; other subscriptions than of books change nothing.
+        last one it had; other subscriptions than of books, and those with nSigFigs, change nothing.
         """
         cdef Slot slot
         cdef int kind
         cdef bint live
         if subscription is not None:
-            kind, coin = kind_of(subscription)
+            kind, coin, aggregated = kind_of(subscription)
             slot = self._slots.get(coin)
-            if slot is not None and slot.book is not None and 0 <= kind < TRADES:
+            if slot is not None and slot.book is not None and 0 <= kind < TRADES and not aggregated:
                 live = not slot.book.is_stale()
                 slot.book.lose(reason, kind)
                 if live and slot.book.is_stale():
                     self._ceased(slot)
             return
-        for slot in list(self._slots.values()):  # whoever is told may ask for more
+        for slot in self._each_book():
+            live = not slot.book.is_stale()
+            slot.book.distrust(reason, restart)
+            if live:
+                self._ceased(slot)
+
+    # A slot for each book; a list of its own, because whoever is told of one may ask for more.
+    cdef list _each_book(self):
+        cdef Slot slot
+        cdef Slot entry
+        cdef dict found = {}
+        for slot in self._slots.values():
             if slot.book is not None:
-                live = not slot.book.is_stale()
-                slot.book.distrust(reason, restart)
-                if live:
-                    self._ceased(slot)
+                found[id(slot.book)] = slot
+            for entry in slot.coarse or ():
+                if entry is not None:
+                    found[id(entry.book)] = entry
+        return list(found.values())
 
     def mark_silent(self, now_ns: int, slow_ns: int, fast_ns: int) -> int:
         """Mark stale each live book whose slow or fast feed has been silent for longer than that many ns.
@@ -582,25 +627,27 @@ cdef class Feed:
         cdef int64_t fast = fast_ns
         cdef int silent = 0
         cdef bint live
-        for slot in list(self._slots.values()):
-            if slot.book is not None:
-                live = not slot.book.is_stale()
-                silent += slot.book.hush(now, slow, fast)
-                if live and slot.book.is_stale():
-                    self._ceased(slot)
+        for slot in self._each_book():
+            live = not slot.book.is_stale()
+            silent += slot.book.hush(now, slow, fast)
+            if live and slot.book.is_stale():
+                self._ceased(slot)
         return silent
 
     def flow(self, subscription: object, link: int) -> int:
         """Messages that this link brought so far for a subscription, late ones and twins among them.
 
-        subscription: a mapping as the venue takes it: l2Book with or without "fast", bbo or trades of a coin.
+        subscription: a mapping as the venue takes it: l2Book with or without "fast", bbo or trades of a coin; with
+        nSigFigs, the one that the link was said to carry.
         -1 for any other, and when nobody asked for that coin's book or trades: then nothing is counted.
         """
         cdef int at = link_of(link)
         cdef int kind
         cdef Slot slot
-        kind, coin = kind_of(subscription)
+        kind, coin, aggregated = kind_of(subscription)
         slot = self._slots.get(coin)
+        if slot is not None and aggregated:
+            slot = None if slot.coarse is None else slot.coarse[at]
         if kind < 0 or slot is None or (slot.on_trades if kind == TRADES else slot.book) is None:
             return -1
         return slot.flow[kind][at]
@@ -635,7 +682,8 @@ cdef class Feed:
 
         out_of_order: older than the last of its feed, changed nothing. twins: another link brought the same before, or
         the venue replayed it: changed nothing. fallback: not in today's spelling, read all
-        the same. unrouted: of a coin that nobody asked for. "other": control frames, unknown channels, unreadable.
+        the same. unrouted: of a coin, or of an aggregation, that nobody asked for.
+        "other": control frames, unknown channels, unreadable.
         """
         return {CHANNEL_NAMES[i]: self._counters[i] for i in range(<int>CH_COUNT)}
 

@@ -6,7 +6,8 @@ table moved would not fail to import but call the wrong method.
 from libc.stdint cimport int64_t
 from picows.picows cimport WSFrame, WSListener, WSMsgType, WSTransport
 
-from hlconn._core.feed cimport LINKS, Feed
+from hlconn._core.book cimport LINKS
+from hlconn._core.feed cimport Feed
 
 from hlconn.errors import ConfigError
 
