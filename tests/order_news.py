@@ -114,7 +114,7 @@ def canceling(table: OrderTable, nonce: int, target: int | Cloid, *, expires_aft
 
 
 def answer(flight: Flight, response: Any) -> Answer:
-    return read_post(_Post(flight, False, 0).request, response)
+    return read_post(_Post(flight, False).request, response)
 
 
 class Told:

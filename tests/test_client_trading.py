@@ -106,6 +106,20 @@ def test_without_a_live_link_an_action_goes_over_http(tmp_path: Path) -> None:
     run(work())
 
 
+def test_an_order_without_an_answer_is_unknown_after_its_time_though_the_link_is_live(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with FakeVenue() as venue, connect(venue, tmp_path, settings={"answer_timeout_s": 0.05}) as hl:
+            venue.swallow = True
+            ticket = hl.trader.submit(ORDER)
+            with pytest.raises(OutcomeUnknown, match="no answer in time"):
+                await ticket
+            assert hl.link.state is LinkState.LIVE
+            assert hl.link.counters.posts_lost == 1
+            assert isinstance(await ticket.settled(), Ack), "found by a query"
+
+    run(work())
+
+
 @pytest.mark.parametrize("executed", [True, False])
 def test_a_link_cut_with_an_order_in_flight_is_unknown_and_ends_by_proof(executed: bool, tmp_path: Path) -> None:
     async def work() -> None:

@@ -224,6 +224,7 @@ class Client:
             on_refused=self._refused,
             on_subscribed=self._subscribed,
             on_timing=self._timed,
+            on_post_lost=self._post_lost,
             on_callback_error=self._callback_failed,
         )
         self._market = Market(
@@ -363,6 +364,10 @@ class Client:
         if self._trader is not None:
             self._trader.on_message(channel, message)
         self.market.on_message(channel, message)
+
+    def _post_lost(self, post_id: int, reason: str) -> None:
+        if self._trader is not None:
+            self._trader.on_post_lost(post_id, reason)
 
     def _timed(self, what: str, seconds: float) -> None:
         self.market.stats.histogram(f"{what}_ns").record(round(seconds * 1e9))

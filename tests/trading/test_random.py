@@ -46,7 +46,7 @@ class Run:
     @asynccontextmanager
     async def process(self) -> AsyncIterator[None]:
         venue, rng, failures = self.venue, self.rng, list[BaseException]()
-        wire = self.wire = PipeWire(venue, rng, SESSION, skew_ms=self.skew_ms)
+        wire = self.wire = PipeWire(venue, rng, SESSION, self.config.answer_timeout_s, skew_ms=self.skew_ms)
         signer, instruments = Signer(self.party.key, "testnet"), instruments_of(venue)
         with Nonces(signer.address, self.folder, clock=wire.time_ms) as nonces:
             trader = Trader(

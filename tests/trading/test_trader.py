@@ -687,6 +687,25 @@ def test_an_answer_that_comes_late_is_still_an_answer(tmp_path: Path) -> None:
     run(work())
 
 
+def test_what_the_wire_gives_up_is_in_doubt_alone_and_says_why(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            first, second = desk.trader.submit(order()), desk.trader.submit(order(cloid=Cloid(2)))
+            desk.wire.lose(desk.wire.written[0]["id"], "no answer in time")
+            assert (first.unknown, second.unknown) == (True, False)
+            (unknown,) = desk.trader.unknown
+            assert (unknown.nonce, unknown.reason) == (first.nonce, "no answer in time")
+            desk.trader.on_post_lost(desk.wire.written[0]["id"], "twice")
+            desk.trader.on_post_lost(999, "nobody's")
+            assert desk.trader.unknown == (unknown,)
+            desk.cut("reset")
+            assert [each.reason for each in desk.trader.unknown] == ["no answer in time", "the link went down: reset"]
+            desk.answer(statuses(resting(12)))
+            assert second.unknown, "an old link's answers cannot come: this one is another post's"
+
+    run(work())
+
+
 # --- what is known ---
 
 

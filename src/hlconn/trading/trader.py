@@ -112,7 +112,11 @@ class Wire(Protocol):
 
     def write(self, message: bytes, post_id: int, *, urgent: bool) -> bool:
         """Write the post of that id to the live link, now. False: there is none, or no room in the venue's budget of
-        messages, and nothing was written. urgent: it may use what is kept for cancels."""
+        messages, and nothing was written. urgent: it may use what is kept for cancels.
+
+        True: its answer follows by `Trader.on_message`; or `Trader.on_post_lost`, once, when none came in
+        `TradingConfig.answer_timeout_s` or the link went down.
+        """
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         """POST over HTTP: (status, body). LinkDown when nothing was sent; any other exception leaves that open."""
@@ -248,10 +252,10 @@ class Ticket:
 class _Post:
     """A request on its way: an action, or the noop that is to kill it."""
 
-    __slots__ = ("deadline_ns", "flight", "is_noop")
+    __slots__ = ("flight", "is_noop")
 
-    def __init__(self, flight: Flight, is_noop: bool, deadline_ns: int) -> None:
-        self.flight, self.is_noop, self.deadline_ns = flight, is_noop, deadline_ns
+    def __init__(self, flight: Flight, is_noop: bool) -> None:
+        self.flight, self.is_noop = flight, is_noop
 
     @property
     def request(self) -> Request:
@@ -297,9 +301,8 @@ class Trader:
         self._table = OrderTable(self._tokens_of, self._dex_of, foreign_ms)
         self._tickets: dict[int, Ticket] = {}  # by nonce, those whose outcome is not known
         self._ids = itertools.count(1)
-        self._posts: dict[int, _Post] = {}  # over the present link, in the order sent
+        self._posts: dict[int, _Post] = {}  # over the present link, those that are lost too: an answer can come late
         self._requests: set[asyncio.Task[None]] = set()  # over HTTP
-        self._sweep_timer: Timer | None = None
         self._foreign: set[int] = set()  # nonces of actions that another key signed
         self._burning: dict[int, bool] = {}  # by nonce; True while a noop is on its way
         self._order_callbacks: tuple[Callable[[TrackedOrder], object], ...] = ()
@@ -724,12 +727,16 @@ class Trader:
             self._compare_soon("connected" if self._connects == 1 else "reconnected")
 
     def on_down(self, reason: str) -> None:
-        """The link is gone, and with it the answers to what was written to it."""
+        """The link is gone: no answer comes late any more. What it had in flight was lost before: `on_post_lost`."""
         self._unacknowledged = set(_USER_STREAMS)
-        posts, self._posts = self._posts, {}
-        for post in posts.values():
-            self._lose(post, f"the link went down: {reason}")
-        self._dispatch()
+        self._posts.clear()
+
+    def on_post_lost(self, post_id: int, reason: str) -> None:
+        """No answer came in time, or the link went down: what was asked for may have been done."""
+        post = self._posts.get(post_id)
+        if post is not None:
+            self._lose(post, reason)
+            self._dispatch()
 
     def on_message(self, channel: str, message: bytes) -> None:
         """A message of a channel that is the trader's. Unreadable ones are logged, and everything is compared anew."""
@@ -757,9 +764,8 @@ class Trader:
     async def end(self) -> None:
         """Nothing is sent any more, and whoever waits is told that the outcome is unknown."""
         self.closed = True
-        for timer in (self._sweep_timer, self._reconcile_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._reconcile_timer is not None:
+            self._reconcile_timer.cancel()
         tasks = [*self._requests, *([] if self._worker is None else [self._worker])]
         for task in tasks:
             task.cancel()
@@ -933,8 +939,7 @@ class Trader:
 
     def _transmit(self, signed: Signed | UserSigned, flight: Flight, *, is_noop: bool) -> None:
         post_id = next(self._ids)
-        deadline_ns = self._wire.now_ns() + int(self._config.answer_timeout_s * 1e9)
-        post = self._posts[post_id] = _Post(flight, is_noop, deadline_ns)  # before the answer can be there
+        post = self._posts[post_id] = _Post(flight, is_noop)  # before the answer can be there
         try:
             written = self._wire.write(signed.post(post_id), post_id, urgent=is_noop or signed.action in _CANCELS)
         except BaseException as exc:  # it may have left, and its answer may still come
@@ -944,10 +949,7 @@ class Trader:
             if not isinstance(exc, Exception):
                 raise
             return
-        if written:
-            if self._sweep_timer is None:
-                self._sweep_timer = self._wire.call_later(self._config.answer_timeout_s, self._sweep)
-        else:
+        if not written:
             del self._posts[post_id]
             task = self._loop.create_task(self._over_http(signed.payload, post), name="hlconn action")
             self._requests.add(task)
@@ -1015,20 +1017,6 @@ class Trader:
                 self._burning[post.flight.nonce] = False
         else:
             self._table.lost(post.flight.nonce, self._waited_s(post.flight), reason)
-
-    def _sweep(self) -> None:
-        """The outcome of what was not answered in time is unknown. Its post is kept: the answer may still come."""
-        self._sweep_timer = None
-        now_ns = self._wire.now_ns()
-        waiting = None
-        for post in self._posts.values():
-            if post.deadline_ns <= now_ns:
-                self._lose(post, "")
-            elif waiting is None:
-                waiting = post
-        if waiting is not None:
-            self._sweep_timer = self._wire.call_later((waiting.deadline_ns - now_ns) / 1e9, self._sweep)
-        self._dispatch()
 
     def _burn(self, flight: Flight) -> None:
         if flight.resolved:
