@@ -294,14 +294,15 @@ class Client:
     async def _leave_orders(self, trader: Trader) -> HlconnError | None:
         """Do with open orders what `on_exit` says; what went wrong."""
         if self._on_exit == "keep":
-            _log.info("the session ends and keeps %d orders (on_exit='keep'): %s", len(trader.orders), trader.orders)
+            _log.info("the session ends and keeps %d orders (on_exit='keep')", len(trader.orders))
             return None
         try:
             canceled = await trader.cancel_all()
         except HlconnError as exc:
             _log.error("the session ends and could not cancel all orders (on_exit='cancel'): %s", exc)
             return exc
-        _log.info("the session ends and canceled its orders (on_exit='cancel'): %s", canceled)
+        _log.info("the session ends and sent %d cancels, until no order was left (on_exit='cancel')", len(canceled))
+        _log.debug("what they met: %s", canceled)
         return None
 
     async def _end(self, exc: BaseException | None) -> None:

@@ -60,6 +60,7 @@ from ..types import (
 from .orders import (
     ClockBehind,
     Contradicted,
+    Differs,
     Event,
     FillEvent,
     Flight,
@@ -76,7 +77,7 @@ from .orders import (
 
 __all__ = ["Events", "Prepared", "Ticket", "Trader", "Wire"]
 
-_log = logging.getLogger("hlconn.trading")
+_log = logging.getLogger("hlconn.trading")  # what orders and messages contain: at DEBUG alone
 
 _T = TypeVar("_T")
 
@@ -757,7 +758,8 @@ class Trader:
             elif channel == "error" and (post_id := read_error(data).post_id) is not None:
                 self._on_post({"id": post_id, "response": {"type": "error", "payload": data}})
         except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            _log.error("a message of channel %s could not be read: %r in %r", channel, exc, message[:200])
+            _log.error("a message of channel %s could not be read (%s)", channel, type(exc).__name__)
+            _log.debug("%r in %r", exc, message[:200])
             self._compare_soon("an unreadable message")
         self._dispatch()
 
@@ -772,8 +774,9 @@ class Trader:
         for flight in self._table.flights:  # all of it before the first await: that can be cancelled
             self._table.lost(flight.nonce, self._waited_s(flight), "the session was closed")
         self._dispatch()
-        for order in self._table.live:
-            _log.warning("left at the end of the session: %r", order)
+        if self._table.live:
+            _log.warning("%d orders are left at the end of the session", len(self._table.live))
+            _log.debug("left at the end of the session: %r", self._table.live)
         for ticket in self._tickets.values():
             ticket._wake()
         for reference in self._queues:
@@ -1081,11 +1084,11 @@ class Trader:
                     self._burning.pop(nonce, None)
                     self._foreign.discard(nonce)
                     if event.proof:
-                        _log.info(
-                            "%s with nonce %d is proven (%s): %s", event.action, nonce, event.proof, event.outcomes
-                        )
+                        _log.info("%s with nonce %d is proven (%s)", event.action, nonce, event.proof)
+                        _log.debug("the outcomes of nonce %d: %s", nonce, event.outcomes)
                 else:
-                    _log.warning("%s", flight.lost)
+                    _log.warning("%s with nonce %d has no answer and may be live", event.action, nonce)
+                    _log.debug("%s", flight.lost)  # it can hold what came instead of an answer
                     self._hurry()
                 ticket = self._tickets.pop(nonce, None) if resolved else self._tickets.get(nonce)
                 if ticket is not None:
@@ -1104,13 +1107,17 @@ class Trader:
                 )
             case Contradicted(order=order, oid=oid):
                 _log.error(
-                    "the venue lists oid %d as open, again and again, and by all that was heard it had ended: %r; "
-                    "cancel that oid, or call cancel_all()",
-                    oid,
-                    order,
+                    "the venue lists an order in %s as open, again and again, and by all that was heard it had ended: "
+                    "cancel the oid of the event Contradicted, or call cancel_all()",
+                    order.coin,
                 )
-            case _:
-                _log.info("%s", event)
+                _log.debug("oid %d, which had ended: %r", oid, order)
+            case Differs(of=of, difference=difference):
+                what = "balance" if of == "spot" else "position"
+                _log.warning("the %s in %s is not what fills add up to: the venue's counts", what, difference.name)
+                _log.debug("%s", difference)
+            case Reconciled(reason=reason):
+                _log.info("orders, fills, positions and balances are the venue's: %s", reason)
         for reference in self._queues:
             if (events := reference()) is not None:
                 events._put(event)
@@ -1165,9 +1172,8 @@ class Trader:
                 await self._round()
             except (QueryFailed, NotSent) as exc:
                 if _unreadable(exc):
-                    _log.error(
-                        "an answer could not be read, asking again in %.2f s: %s", self._pause_s, exc, exc_info=exc
-                    )
+                    _log.error("an answer to a query could not be read, asking again in %.2f s", self._pause_s)
+                    _log.debug("the answer that could not be read", exc_info=exc)
                 else:
                     _log.info("the venue could not be asked, trying again in %.2f s: %s", self._pause_s, exc)
             self._dispatch()
@@ -1298,7 +1304,8 @@ class Trader:
             try:
                 self._canceling([(coin, subject)], True, False)
             except NotSent as exc:  # this one alone: a coin listed since, say
-                _log.error("%s %r cannot be canceled: %s", coin, subject, exc)
+                _log.error("an order in %s cannot be canceled (%s)", coin, type(exc).__name__)
+                _log.debug("%r cannot be canceled: %s", subject, exc)
                 met.append(exc)
             else:
                 pairs.append((coin, subject))
