@@ -124,7 +124,7 @@ async def live_through(venue: Venue, rng: Random, folder: Path) -> None:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_random_strategy_ends_with_what_the_venue_has(seed: int, tmp_path: Path, monkeypatch: Any) -> None:
     if seed % 2:  # legs settle as soon as they can, which takes more modifies than there are here
-        monkeypatch.setattr("hlconn.trading.orders._RECENT_LEGS", 1)
+        monkeypatch.setattr("hlconn.trading.legs._RECENT_LEGS", 1)
     rng = Random(seed)
     venue = venue_of(seed, rng, stepped=True, debug=True)
     try:
