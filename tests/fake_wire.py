@@ -194,7 +194,7 @@ class Desk:
         self.wire.live = False
         for post_id in list(self.wire.in_flight):
             self.wire.lose(post_id, f"the link went down: {reason}")
-        self.trader.on_down(reason)
+        self.trader.on_down()
 
     def answer(self, response: Any, at: int = -1) -> None:
         """The venue's answer to a written post, the last one by default."""

@@ -7,7 +7,7 @@ from typing import Any
 from hlconn import Cloid, Order, Side, Tif
 from hlconn.responses import Answer, read_post
 from hlconn.trading.orders import Flight, Item, Kind, OrderTable, TrackedOrder
-from hlconn.trading.trader import _Post
+from hlconn.trading.outbox import _Post
 
 CLOID = Cloid(0xC10D)
 USER = "0x" + "ab" * 20

@@ -175,9 +175,9 @@ class PipeWire:
             case Disconnect():
                 if self._pipe is not None:
                     self._pipe.close()
-            case StateChanged(state, reason):
+            case StateChanged(state):
                 if state is not LinkState.LIVE:
-                    self.trader.on_down(reason)
+                    self.trader.on_down()
             case Subscribed(subscription):
                 self.trader.on_subscribed(subscription)
             case PostAnswered(_, message):

@@ -347,7 +347,7 @@ class Client:
 
     def _state_changed(self, state: LinkState, reason: str, now_ns: int) -> None:
         if self._trader is not None and state is not LinkState.LIVE:
-            self._trader.on_down(reason)
+            self._trader.on_down()
         for callback in self._on_state:
             callback(state, reason, now_ns)
 

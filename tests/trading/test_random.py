@@ -62,7 +62,7 @@ class Run:
             listening = asyncio.create_task(listen())
             trader.start()
             wire.start(trader)
-            while not trader._ready.is_set():  # an earlier process left its faults
+            while not trader._reconciler.ready.is_set():  # an earlier process left its faults
                 with suppress(LinkDown):
                     await trader.ready(30)
             strategy = self.strategy = Strategy(trader, venue, self.party, instruments, rng)

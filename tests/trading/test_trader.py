@@ -414,7 +414,7 @@ def test_unknown_is_said_when_it_left_and_nobody_knows(step: str, method: str, t
         (InvalidOrder, lambda trader: trader.submit_modify(1, order("100.123456"))),
         (InvalidOrder, lambda trader: trader.submit_modify(1, order(tif=Tif.IOC))),
         (InvalidOrder, lambda trader: trader.submit_modify(1, order(trigger=Trigger(1, Tpsl.SL)))),
-        (ConfigError, lambda trader: trader._sign(action.noop(), (), True, None, vault="nonsense")),
+        (ConfigError, lambda trader: trader._outbox.sign(action.noop(), (), True, None, vault="nonsense")),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_it_is_signed(
@@ -834,7 +834,7 @@ def test_a_message_that_cannot_be_read_is_logged_and_everything_is_compared(tmp_
 def test_a_bug_in_what_proves_ends_the_session_instead_of_being_silent(tmp_path: Path, caplog: Any) -> None:
     async def work() -> None:
         async with Desk(tmp_path, fast_config()) as desk:
-            desk.trader._query = broken  # type: ignore[method-assign]
+            desk.trader._reconciler._query = broken  # type: ignore[method-assign]
             desk.cut()
             desk.connect()
             await desk.wire.step(1)
@@ -1301,7 +1301,7 @@ def test_a_write_that_raises_gives_a_ticket_that_its_expiry_settles(tmp_path: Pa
 def test_a_bug_of_ours_in_a_round_of_questions_is_not_taken_for_an_unreadable_answer(tmp_path: Path) -> None:
     async def work() -> None:
         async with Desk(tmp_path, fast_config()) as desk:
-            desk.trader._look_for_fills = broken  # type: ignore[method-assign]
+            desk.trader._reconciler._look_for_fills = broken  # type: ignore[method-assign]
             desk.cut()
             desk.connect()
             await desk.wire.step(1)
