@@ -46,9 +46,13 @@ class FakeWire:
     """live: whether `write` writes. written: the messages. http: what `POST /exchange` does, per call.
 
     info: replies to queries by type, each a function of the request; they can be replaced. asked: the queries made.
+    in_flight: when each post that was written is given up, which `on_post_lost` is told of, as the session's link does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer_timeout_s: float) -> None:
+        self.answer_timeout_s = answer_timeout_s
+        self.in_flight: dict[int, FakeTimer] = {}
+        self.on_post_lost: Callable[[int, str], object] = lambda post_id, reason: None
         self.live = True
         self.ns = 0
         self.venue_ms = START_MS
@@ -77,8 +81,19 @@ class FakeWire:
         assert value["id"] == post_id
         assert urgent == (value["request"]["payload"]["action"]["type"] in URGENT)
         self.written.append(value)
+        self.in_flight[post_id] = self.call_later(
+            self.answer_timeout_s, lambda: self.lose(post_id, "no answer in time")
+        )
         self.on_write(value)
         return True
+
+    def answered(self, post_id: int) -> None:
+        if (timer := self.in_flight.pop(post_id, None)) is not None:
+            timer.cancel()
+
+    def lose(self, post_id: int, reason: str) -> None:
+        self.answered(post_id)
+        self.on_post_lost(post_id, reason)
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
         request = orjson.loads(body)
@@ -141,7 +156,7 @@ class Desk:
     """A trader on a fake wire."""
 
     def __init__(self, folder: Path, config: TradingConfig | None = None, **more: Any) -> None:
-        self.wire = FakeWire()
+        self.wire = FakeWire((config or TradingConfig()).answer_timeout_s)
         self.signer = Signer(KEY, "testnet", more.pop("vault", None))
         self.nonces = Nonces(self.signer.address, folder, clock=self.wire.time_ms)
         self.failures: list[BaseException] = []
@@ -155,6 +170,7 @@ class Desk:
             on_callback_error=self.failures.append,
             **more,
         )
+        self.wire.on_post_lost = self.trader.on_post_lost
 
     async def __aenter__(self) -> Desk:
         self.trader.start()
@@ -176,13 +192,17 @@ class Desk:
 
     def cut(self, reason: str = "connection lost") -> None:
         self.wire.live = False
-        self.trader.on_down(reason)
+        for post_id in list(self.wire.in_flight):
+            self.wire.lose(post_id, f"the link went down: {reason}")
+        self.trader.on_down()
 
     def answer(self, response: Any, at: int = -1) -> None:
         """The venue's answer to a written post, the last one by default."""
         self.tell("post", {"id": self.wire.written[at]["id"], "response": response})
 
     def tell(self, channel: str, data: Any) -> None:
+        if channel == "post":
+            self.wire.answered(data.get("id", 0))
         self.trader.on_message(channel, orjson.dumps({"channel": channel, "data": data}))
 
     async def expire(self, ticket: Ticket) -> None:

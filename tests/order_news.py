@@ -7,7 +7,7 @@ from typing import Any
 from hlconn import Cloid, Order, Side, Tif
 from hlconn.responses import Answer, read_post
 from hlconn.trading.orders import Flight, Item, Kind, OrderTable, TrackedOrder
-from hlconn.trading.trader import _Post
+from hlconn.trading.outbox import _Post
 
 CLOID = Cloid(0xC10D)
 USER = "0x" + "ab" * 20
@@ -114,7 +114,7 @@ def canceling(table: OrderTable, nonce: int, target: int | Cloid, *, expires_aft
 
 
 def answer(flight: Flight, response: Any) -> Answer:
-    return read_post(_Post(flight, False, 0).request, response)
+    return read_post(_Post(flight, False).request, response)
 
 
 class Told:

@@ -92,7 +92,7 @@ class Truth:
             self.burned.add(nonce)
             return body
         data = body["response"].get("data", {})
-        ticket = trader._tickets.get(nonce)
+        ticket = trader._outbox.tickets.get(nonce)
         items = ticket._flight.items if ticket else ()
         entries = data.get("statuses", [None])
         if len(entries) < len(items):  # one refusal for all
@@ -147,7 +147,7 @@ class Truth:
         self.check_the_living()
         assert trader.unknown == ()
         assert trader._table.flights == ()
-        assert trader._nonces.unanswered == 0
+        assert trader._outbox._nonces.unanswered == 0
         self._check_what_was_sent([*(earlier or ()), *sent])
         self._check_orders(trader, {wire["c"] for payload in sent for wire in placed_by(payload) if "c" in wire})
         self._check_fills(trader)
@@ -374,7 +374,7 @@ class Strategy:
         chosen = self.rng.sample(mine, min(len(mine), 2))
         if chosen:
             pairs = [(self._subject(order), self._order(order.coin, (Tif.ALO, Tif.GTC))) for order in chosen]
-            act = self.trader._modifying(pairs, False, False)
+            act = self.trader._composer.modifying(pairs, False, False)
             self._take(self.trader._launch(*act, None if self.rng.random() < 0.1 else int(self.venue.now_ms()) + 6000))
 
     def _cancel(self) -> None:
@@ -386,7 +386,7 @@ class Strategy:
         if chosen := self.rng.sample(mine, min(len(mine), 3)):
             if self.rng.random() < 0.3:
                 chosen.append(self.rng.choice(chosen))
-            self._take(self.trader._launch(*self.trader._canceling(chosen, False, False), None))
+            self._take(self.trader._launch(*self.trader._composer.canceling(chosen, False, False), None))
 
     def _burn(self) -> None:
         if self.tickets:
@@ -561,7 +561,7 @@ async def become_quiet(venue: Venue, link: Link, strategy: Strategy, speed: floa
         while not (
             link.state is LinkState.LIVE
             and all(state is SubState.LIVE for _, state in link.subscriptions)
-            and not (trader._table.flights or trader._has_questions() or trader._to_reconcile)
+            and not (trader._table.flights or trader._reconciler.is_busy)
         ):
             await asyncio.sleep(0.5 / speed)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from hlconn import DecodeError, Feed, LinkDown, SessionConfig
+from hlconn import DecodeError, Feed, LinkDown, NotSent, SessionConfig
 from hlconn.session.link import (
     Connect,
     Disconnect,
@@ -20,6 +20,8 @@ from hlconn.session.link import (
     Forward,
     Link,
     LinkState,
+    PostAnswered,
+    PostLost,
     Send,
     StateChanged,
     Subscribed,
@@ -29,7 +31,7 @@ from hlconn.sim import Pipe, Venue
 from hlconn.trading.trader import Trader
 
 _LONGEST_S = 7200.0  # of the venue's time; what takes longer waits for something that never happens
-_CONTROL = ("pong", "subscriptionResponse", "error")
+_CONTROL = ("pong", "subscriptionResponse", "error", "post")
 
 
 class SteppedLoop(asyncio.SelectorEventLoop):
@@ -72,8 +74,11 @@ class PipeWire:
     troubled: connecting fails and takes time, over HTTP too, by the dice of rng. sent: the payloads that left.
     """
 
-    def __init__(self, venue: Venue, rng: Random, config: SessionConfig, skew_ms: int = 0) -> None:
+    def __init__(
+        self, venue: Venue, rng: Random, config: SessionConfig, answer_timeout_s: float, skew_ms: int = 0
+    ) -> None:
         self._venue, self._rng, self._skew_ms = venue, rng, skew_ms
+        self._answer_timeout_s = answer_timeout_s
         self._loop = asyncio.get_running_loop()
         self.link = Link(config, rng)
         self.feed = Feed()
@@ -88,10 +93,16 @@ class PipeWire:
     # what a trader needs
 
     def write(self, message: bytes, post_id: int, *, urgent: bool) -> bool:
-        if self.link.state is not LinkState.LIVE or self._pipe is None or not self._pipe.is_open:
+        if self._pipe is None or not self._pipe.is_open:
+            return False
+        try:
+            effects = self.link.post(self._loop.time(), post_id, message, self._answer_timeout_s, urgent=urgent)
+        except NotSent:
             return False
         self.sent.append(orjson.loads(message)["request"]["payload"])
         self._pipe.send(message)
+        assert effects == [Send(message)]
+        self._arm()
         return True
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
@@ -145,6 +156,9 @@ class PipeWire:
         while self._effects:
             self._perform_one(self._effects.pop(0))
         self._performing = False
+        self._arm()
+
+    def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self.link.deadline is not None:
@@ -161,11 +175,15 @@ class PipeWire:
             case Disconnect():
                 if self._pipe is not None:
                     self._pipe.close()
-            case StateChanged(state, reason):
+            case StateChanged(state):
                 if state is not LinkState.LIVE:
-                    self.trader.on_down(reason)
+                    self.trader.on_down()
             case Subscribed(subscription):
                 self.trader.on_subscribed(subscription)
+            case PostAnswered(_, message):
+                self.trader.on_message("error" if message.startswith(b'{"channel":"error"') else "post", message)
+            case PostLost(post_id, reason):
+                self.trader.on_post_lost(post_id, reason)
             case Forward(channel, message):
                 self.trader.on_message(channel, message)
             case Up() | Down():

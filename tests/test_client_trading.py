@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from fake_venue import FakeVenue
 from fake_wire import INSTRUMENTS, KEY
@@ -17,6 +19,7 @@ import hlconn
 from hlconn import Cloid, ConfigError, LinkDown, Order, OutcomeUnknown, Side, Signer, Tif
 from hlconn.config import TradingConfig
 from hlconn.session.link import LinkState
+from hlconn.sim import Venue
 from hlconn.trading.orders import OrderState
 from hlconn.types import Ack
 
@@ -106,6 +109,20 @@ def test_without_a_live_link_an_action_goes_over_http(tmp_path: Path) -> None:
     run(work())
 
 
+def test_an_order_without_an_answer_is_unknown_after_its_time_though_the_link_is_live(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with FakeVenue() as venue, connect(venue, tmp_path, settings={"answer_timeout_s": 0.05}) as hl:
+            venue.swallow = True
+            ticket = hl.trader.submit(ORDER)
+            with pytest.raises(OutcomeUnknown, match="no answer in time"):
+                await ticket
+            assert hl.link.state is LinkState.LIVE
+            assert hl.link.counters.posts_lost == 1
+            assert isinstance(await ticket.settled(), Ack), "found by a query"
+
+    run(work())
+
+
 @pytest.mark.parametrize("executed", [True, False])
 def test_a_link_cut_with_an_order_in_flight_is_unknown_and_ends_by_proof(executed: bool, tmp_path: Path) -> None:
     async def work() -> None:
@@ -186,7 +203,7 @@ def test_orders_that_could_not_be_canceled_at_the_end_are_an_error(tmp_path: Pat
                 async with connect(venue, tmp_path, on_exit="cancel", settings={"settle_timeout_s": 0.2}) as hl:
                     await hl.trader.place(ORDER)
                     venue.deaf = True
-                    hl.trader._config = TradingConfig(answer_timeout_s=0.05, settle_timeout_s=0.2, retry_max_s=0.3)
+                    hl.trader._wire._answer_timeout_s = 0.05  # type: ignore[attr-defined]
 
     run(work())
 
@@ -366,3 +383,52 @@ def test_orders_belong_to_the_vault_else_to_the_account_else_to_the_key() -> Non
     assert hlconn.connect("testnet", key=KEY, account=ADDRESS, vault=vault)._account == vault.lower()
     assert hlconn.connect("testnet", key=signer)._account == signer.address
     assert Cloid(1)
+
+
+def test_what_orders_contain_is_logged_at_debug_alone(tmp_path: Path, caplog: Any) -> None:
+    """Over an answer that is lost, a message that cannot be read, a modify, orders that are kept and then adopted."""
+    caplog.set_level(logging.DEBUG)
+
+    async def work() -> set[str]:
+        async with Venue(seed=5, speed=20.0, traders=False, coins=("BTC",)) as venue:
+            party = venue.account(usdc=1_000_000)
+            for on_exit in ("keep", "cancel"):
+                trading = TradingConfig(
+                    nonce_directory=str(tmp_path), clock=lambda: int(venue.now_ms()), answer_timeout_s=0.1,
+                    retry_min_s=0.01, retry_max_s=0.05,
+                )  # fmt: skip
+                client = hlconn.connect(venue.endpoints, key=party.key, config=QUICK, trading=trading, on_exit=on_exit)
+                async with client as hl:
+                    btc = hl.instruments["BTC"]
+                    mark = venue.exchange.marks["BTC"] / 10**btc.px_decimals
+                    px = float(btc.round_px(mark * 0.97, Side.BUY, "passive"))
+                    wanted = [Order("BTC", Side.BUY, px - 7 * n, f"0.01{n}37") for n in range(3)]
+                    acks = await hl.trader.place_many(wanted)
+                    assert isinstance(acks[0], Ack)
+                    assert acks[0].cloid is not None
+                    await hl.trader.modify(acks[0].cloid, Order("BTC", Side.BUY, px - 77, "0.01937"))
+                    venue.fault("lose_answer")
+                    lost = hl.trader.submit(Order("BTC", Side.BUY, px - 84, "0.01837"))
+                    assert isinstance(await lost.settled(), Ack)
+                    row = venue.info(type="frontendOpenOrders", user=party.address)[0] | {"origSz": "nonsense"}
+                    hl.trader.on_message("orderUpdates", orjson.dumps({"data": [{"order": row, "status": "open"}]}))
+            told = venue.history.orders(party.address)
+            return {str(each["order"][name]) for each in told for name in ("limitPx", "origSz", "oid", "cloid")}
+
+    contents: set[str] = set()
+
+    async def collect() -> None:
+        contents.update(await work())
+
+    run(collect())
+    assert len(contents) >= 20
+    said = {"above": "", "debug": ""}
+    for record in caplog.records:
+        if record.name.startswith("hlconn"):
+            said["above" if record.levelno > logging.DEBUG else "debug"] += logging.Formatter().format(record) + "\n"
+    assert "could not be read" in said["above"]
+    assert "may be live" in said["above"]
+    assert "keeps 4 orders" in said["above"]
+    words = {level: set(re.findall(r"[0-9a-zA-Z.]+", text)) for level, text in said.items()}
+    assert words["above"] & contents == set()
+    assert len(words["debug"] & contents) >= 10, "or the search finds nothing"

@@ -44,7 +44,22 @@ RANKS: list[list[str]] = [
         "responses",
     ],
     ["session.link", "session.pool", "session.pylistener", "session.driver", "session.http"],
-    ["stats", "gaps", "streams", "rows", "market", "trading.ledger", "trading.orders", "trading.trader"],
+    [
+        "stats",
+        "gaps",
+        "streams",
+        "rows",
+        "market",
+        "trading.ledger",
+        "trading.tracking",
+        "trading.rows",
+        "trading.legs",
+        "trading.orders",
+        "trading.composer",
+        "trading.outbox",
+        "trading.reconciler",
+        "trading.trader",
+    ],
     ["client", "blocking"],
 ]
 SIM_MAY_IMPORT = {"errors", "types", "config"}

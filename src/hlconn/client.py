@@ -233,6 +233,7 @@ class Client:
             on_subscribed=self._subscribed,
             on_timing=self._timed,
             on_bad_message=market.unreadable,
+            on_post_lost=self._post_lost,
             on_callback_error=self._callback_failed,
         )
         try:
@@ -294,14 +295,15 @@ class Client:
     async def _leave_orders(self, trader: Trader) -> HlconnError | None:
         """Do with open orders what `on_exit` says; what went wrong."""
         if self._on_exit == "keep":
-            _log.info("the session ends and keeps %d orders (on_exit='keep'): %s", len(trader.orders), trader.orders)
+            _log.info("the session ends and keeps %d orders (on_exit='keep')", len(trader.orders))
             return None
         try:
             canceled = await trader.cancel_all()
         except HlconnError as exc:
             _log.error("the session ends and could not cancel all orders (on_exit='cancel'): %s", exc)
             return exc
-        _log.info("the session ends and canceled its orders (on_exit='cancel'): %s", canceled)
+        _log.info("the session ends and sent %d cancels, until no order was left (on_exit='cancel')", len(canceled))
+        _log.debug("what they met: %s", canceled)
         return None
 
     async def _end(self, exc: BaseException | None) -> None:
@@ -346,7 +348,7 @@ class Client:
 
     def _state_changed(self, state: LinkState, reason: str, now_ns: int) -> None:
         if self._trader is not None and state is not LinkState.LIVE:
-            self._trader.on_down(reason)
+            self._trader.on_down()
         for callback in self._on_state:
             callback(state, reason, now_ns)
 
@@ -354,6 +356,10 @@ class Client:
         if self._trader is not None:
             self._trader.on_message(channel, message)
         self.market.on_message(channel, message)
+
+    def _post_lost(self, post_id: int, reason: str) -> None:
+        if self._trader is not None:
+            self._trader.on_post_lost(post_id, reason)
 
     def _timed(self, what: str, seconds: float) -> None:
         self.market.stats.histogram(f"{what}_ns").record(round(seconds * 1e9))

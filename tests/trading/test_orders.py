@@ -714,7 +714,7 @@ def test_a_leg_that_a_lost_action_may_have_placed_is_not_settled_before_that_is_
 
 
 def test_the_leg_that_a_lost_cancel_by_cloid_ended_is_not_settled_before_that_is_proven(monkeypatch: Any) -> None:
-    monkeypatch.setattr("hlconn.trading.orders._RECENT_LEGS", 1)
+    monkeypatch.setattr("hlconn.trading.legs._RECENT_LEGS", 1)
     told = Told()
     found = told.rest()
     told.answer(told.send(modifying(told.table, 2, 11, order("101"), always_place=True)), statuses(resting(12)))

@@ -46,7 +46,7 @@ class Run:
     @asynccontextmanager
     async def process(self) -> AsyncIterator[None]:
         venue, rng, failures = self.venue, self.rng, list[BaseException]()
-        wire = self.wire = PipeWire(venue, rng, SESSION, skew_ms=self.skew_ms)
+        wire = self.wire = PipeWire(venue, rng, SESSION, self.config.answer_timeout_s, skew_ms=self.skew_ms)
         signer, instruments = Signer(self.party.key, "testnet"), instruments_of(venue)
         with Nonces(signer.address, self.folder, clock=wire.time_ms) as nonces:
             trader = Trader(
@@ -62,7 +62,7 @@ class Run:
             listening = asyncio.create_task(listen())
             trader.start()
             wire.start(trader)
-            while not trader._ready.is_set():  # an earlier process left its faults
+            while not trader._reconciler.ready.is_set():  # an earlier process left its faults
                 with suppress(LinkDown):
                     await trader.ready(30)
             strategy = self.strategy = Strategy(trader, venue, self.party, instruments, rng)
@@ -124,7 +124,7 @@ async def live_through(venue: Venue, rng: Random, folder: Path) -> None:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_a_random_strategy_ends_with_what_the_venue_has(seed: int, tmp_path: Path, monkeypatch: Any) -> None:
     if seed % 2:  # legs settle as soon as they can, which takes more modifies than there are here
-        monkeypatch.setattr("hlconn.trading.orders._RECENT_LEGS", 1)
+        monkeypatch.setattr("hlconn.trading.legs._RECENT_LEGS", 1)
     rng = Random(seed)
     venue = venue_of(seed, rng, stepped=True, debug=True)
     try:

@@ -414,7 +414,7 @@ def test_unknown_is_said_when_it_left_and_nobody_knows(step: str, method: str, t
         (InvalidOrder, lambda trader: trader.submit_modify(1, order("100.123456"))),
         (InvalidOrder, lambda trader: trader.submit_modify(1, order(tif=Tif.IOC))),
         (InvalidOrder, lambda trader: trader.submit_modify(1, order(trigger=Trigger(1, Tpsl.SL)))),
-        (ConfigError, lambda trader: trader._sign(action.noop(), (), True, None, vault="nonsense")),
+        (ConfigError, lambda trader: trader._outbox.sign(action.noop(), (), True, None, vault="nonsense")),
     ],
 )
 def test_what_cannot_be_right_is_refused_before_it_is_signed(
@@ -687,6 +687,25 @@ def test_an_answer_that_comes_late_is_still_an_answer(tmp_path: Path) -> None:
     run(work())
 
 
+def test_what_the_wire_gives_up_is_in_doubt_alone_and_says_why(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with Desk(tmp_path, fast_config()) as desk:
+            first, second = desk.trader.submit(order()), desk.trader.submit(order(cloid=Cloid(2)))
+            desk.wire.lose(desk.wire.written[0]["id"], "no answer in time")
+            assert (first.unknown, second.unknown) == (True, False)
+            (unknown,) = desk.trader.unknown
+            assert (unknown.nonce, unknown.reason) == (first.nonce, "no answer in time")
+            desk.trader.on_post_lost(desk.wire.written[0]["id"], "twice")
+            desk.trader.on_post_lost(999, "nobody's")
+            assert desk.trader.unknown == (unknown,)
+            desk.cut("reset")
+            assert [each.reason for each in desk.trader.unknown] == ["no answer in time", "the link went down: reset"]
+            desk.answer(statuses(resting(12)))
+            assert second.unknown, "an old link's answers cannot come: this one is another post's"
+
+    run(work())
+
+
 # --- what is known ---
 
 
@@ -762,7 +781,7 @@ def test_a_difference_of_positions_is_asked_twice_and_then_an_event(tmp_path: Pa
             assert desk.trader.positions == {}
             await desk.trader.reconcile()
             assert desk.trader.positions["BTC"].szi == 1
-            assert "Differs" in caplog.text
+            assert "the position in BTC is not what fills add up to" in caplog.text
 
     run(work())
 
@@ -815,7 +834,7 @@ def test_a_message_that_cannot_be_read_is_logged_and_everything_is_compared(tmp_
 def test_a_bug_in_what_proves_ends_the_session_instead_of_being_silent(tmp_path: Path, caplog: Any) -> None:
     async def work() -> None:
         async with Desk(tmp_path, fast_config()) as desk:
-            desk.trader._query = broken  # type: ignore[method-assign]
+            desk.trader._reconciler._query = broken  # type: ignore[method-assign]
             desk.cut()
             desk.connect()
             await desk.wire.step(1)
@@ -999,7 +1018,7 @@ def test_cancel_all_cancels_at_its_first_look_what_is_listed_though_it_had_ended
             desk.answer(statuses("success"))
             events = desk.trader.events()
             await desk.wire.step(0.3)
-            assert [record for record in caplog.records if "lists oid 11 as open" in record.message]
+            assert [record for record in caplog.records if "lists an order in BTC as open" in record.message]
             assert await anext(events) == Contradicted(desk.trader.ended_orders[0], 11)
             listed.clear()
             await desk.wire.step(5)
@@ -1129,7 +1148,7 @@ def test_an_order_in_a_coin_without_an_instrument_stops_no_other_cancel(tmp_path
                 await canceling
             assert raised.value.cloids == (Cloid(3).hex,)
             assert book == {}
-            assert "NEWCOIN 8 cannot be canceled" in caplog.text
+            assert "an order in NEWCOIN cannot be canceled" in caplog.text
 
     run(work())
 
@@ -1282,7 +1301,7 @@ def test_a_write_that_raises_gives_a_ticket_that_its_expiry_settles(tmp_path: Pa
 def test_a_bug_of_ours_in_a_round_of_questions_is_not_taken_for_an_unreadable_answer(tmp_path: Path) -> None:
     async def work() -> None:
         async with Desk(tmp_path, fast_config()) as desk:
-            desk.trader._look_for_fills = broken  # type: ignore[method-assign]
+            desk.trader._reconciler._look_for_fills = broken  # type: ignore[method-assign]
             desk.cut()
             desk.connect()
             await desk.wire.step(1)
