@@ -328,7 +328,7 @@ def test_an_end_that_is_cancelled_leaves_nothing_open_and_nobody_waiting(
             task = asyncio.create_task(body())
             await leaving.wait()
             settled = asyncio.create_task(tickets[0].settled())
-            for _ in range(turns):
+            for _ in range(turns):  # of the loop: each is another place of the end to be cancelled at
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
