@@ -106,7 +106,7 @@ class FakeWire:
         self.asked.append(request)
         if not self.info_up:
             raise LinkDown("no route")
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # an answer never comes in the same turn of the loop
         value = self.info[request["type"]](request)
         return value if isinstance(value, tuple) else (200, orjson.dumps(value))
 

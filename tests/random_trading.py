@@ -43,6 +43,7 @@ from hlconn import (
 from hlconn.errors import ConfigError
 from hlconn.session.link import Link, LinkState, SubState
 from hlconn.sim import Party, Rules, Venue
+from hlconn.sim.markets import PERP_DECIMALS
 from hlconn.trading.orders import Item, Kind, TrackedOrder
 from hlconn.trading.trader import Prepared, Trader
 from hlconn.types import with_cloid
@@ -284,15 +285,17 @@ STRANGE_MS = 3_600_000
 class Strategy:
     """Does something at random, and remembers what it was given. So does somebody else with another key."""
 
-    def __init__(self, trader: Trader, venue: Venue, party: Party, instruments: Instruments, rng: Random) -> None:
+    def __init__(
+        self, trader: Trader, venue: Venue, party: Party, vault: str | None, instruments: Instruments, rng: Random
+    ) -> None:
         self.trader, self.venue, self.instruments, self.rng = trader, venue, instruments, rng
         self.tickets: list[Ticket] = []
         self.pauses = False
         self.calls: set[asyncio.Task[None]] = set()  # of methods that are awaited
         self._prepared: list[list[Prepared]] = []  # each is sent or discarded; an order comes with its cancel at times
         self._number = 0
-        self._other = Signer(venue.agent(party, "elsewhere").key, "testnet")
-        self._address = party.address
+        self._other = Signer(venue.agent(party, "elsewhere").key, "testnet", vault)
+        self._address = vault or party.address
         self._others_nonce = int(venue.now_ms()) + STRANGE_MS
         self._rested: list[int] = []
         for coin in COINS:
@@ -553,17 +556,31 @@ def venue_of(seed: int, rng: Random, **more: Any) -> Venue:
     )  # fmt: skip
 
 
+def is_put_off(venue: Venue, address: str) -> bool:
+    """Something is still to come that was asked for: a request or an action that a fault holds back or that waits for
+    its block, or a scheduled cancel of this account."""
+    held = ("Venue.request", "Venue.submit")
+    return (
+        bool(venue._pool)
+        or venue.exchange.ledger.accounts[address].cancel_at_ms is not None
+        or any(callback.__qualname__.startswith(held) for _, _, callback in venue._due)
+    )
+
+
 async def become_quiet(venue: Venue, link: Link, strategy: Strategy, speed: float = 1.0) -> None:
-    """No fault strikes any more; wait until nothing is open, and what was said is compared once more."""
+    """No fault strikes any more; wait until nothing is to come or open, and what was said is compared once more."""
     trader = strategy.trader
 
-    async def settled() -> None:
-        while not (
+    async def until(true: Callable[[], bool]) -> None:
+        while not true():
+            await asyncio.sleep(0.5 / speed)  # of the venue's time, in which all of it happens: nobody tells when
+
+    def is_settled() -> bool:
+        return (
             link.state is LinkState.LIVE
             and all(state is SubState.LIVE for _, state in link.subscriptions)
             and not (trader._table.flights or trader._reconciler.is_busy)
-        ):
-            await asyncio.sleep(0.5 / speed)
+        )
 
     venue.faults.clear()
     background, venue._background = venue._background, None  # a stream may be acknowledged and silent: what it does not
@@ -572,11 +589,27 @@ async def become_quiet(venue: Venue, link: Link, strategy: Strategy, speed: floa
     for ticket in strategy.tickets:
         if ticket.expires_after is None and not ticket.done:
             ticket.burn()
-    await asyncio.sleep(20 / speed)  # late actions are carried out, and scheduled cancels
     async with asyncio.timeout(300 / speed):
         await asyncio.gather(*strategy.calls)
-        await settled()
+        await until(lambda: not is_put_off(venue, trader.account))
+        await until(is_settled)
         await trader.reconcile()
-        await asyncio.sleep(1 / speed)
-        await settled()
+        await until(is_settled)
     venue._background = background
+
+
+def open_account(venue: Venue) -> tuple[Party, str | None]:
+    """A rich account, and for two seeds in five the vault or the sub-account that it trades for, as rich."""
+    money: dict[str, Any] = {"spot": {"USDC": 100_000, "PURR": 100_000}, "dexs": {"test": 100_000}}
+    party = venue.account(usdc=1_000_000, **money)
+    kind = ("", "vault", "", "subAccount", "")[venue.seed % 5]
+    if not kind:
+        return party, None
+    vault = venue.vault(party, 1_000_000) if kind == "vault" else venue.sub_account(party, 1_000_000)
+    ledger = venue.exchange.ledger
+    account = ledger.accounts[vault]
+    ledger.pay_in(account, "test", 100_000 * 10**PERP_DECIMALS)
+    for name, amount in money["spot"].items():
+        token = venue._token(name)
+        ledger.pay_in(account, token, amount * 10**token.wei_decimals)
+    return party, vault

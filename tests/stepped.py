@@ -126,7 +126,7 @@ class PipeWire:
 
     async def _lag(self) -> None:
         if self.troubled:
-            await asyncio.sleep(self._rng.expovariate(10))
+            await asyncio.sleep(self._rng.expovariate(10))  # of the venue's time
 
     def time_ms(self) -> int:
         return int(self._venue.now_ms()) + self._skew_ms

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_venue import FakeVenue
-from fake_wire import KEY
 
 import hlconn
 from hlconn import Closed, ConfigError, LinkDown, Order, Side, TradingConfig
@@ -19,36 +16,20 @@ from hlconn.trading.orders import OrderEvent, OrderState
 
 ORDER = Order("BTC", Side.BUY, 98450, "0.01")
 
-
-@pytest.fixture
-def venue() -> Iterator[FakeVenue]:
-    """Served from a thread, for the test itself blocks."""
-    ready, done = threading.Event(), asyncio.Event()
-    served: dict[str, Any] = {}
-
-    async def serve() -> None:
-        async with FakeVenue() as venue:
-            served.update(venue=venue, loop=asyncio.get_running_loop())
-            ready.set()
-            await done.wait()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    ready.wait()
-    yield served["venue"]
-    served["loop"].call_soon_threadsafe(done.set)
-    thread.join()
+pytestmark = pytest.mark.venue(seed=5, traders=False, instant=True, coins=("BTC",))
 
 
-def connect(venue: FakeVenue, folder: Path, **more: Any) -> hlconn.blocking.BlockingClient:
+def connect(venue: Any, folder: Path, **more: Any) -> hlconn.blocking.BlockingClient:
     trading = TradingConfig(nonce_directory=str(folder))
-    return hlconn.blocking.connect(venue.endpoints, key=KEY, trading=trading, **more)
+    key = venue.account(usdc=1_000_000).key
+    return hlconn.blocking.connect(venue.endpoints, key=key, trading=trading, **more)
 
 
-def test_orders_without_async(venue: FakeVenue, tmp_path: Path) -> None:
+def test_orders_without_async(venue: Any, tmp_path: Path) -> None:
     with connect(venue, tmp_path, on_exit="cancel") as hl:
+        owner = hl.trader.account
         ack = hl.trader.place(ORDER)
-        assert ack.oid in venue.orders
+        assert venue.info(type="orderStatus", user=owner, oid=ack.oid)["order"]["status"] == "open"
         assert [order.oid for order in hl.trader.orders] == [ack.oid]
         assert hl.trader.cancel("BTC", ack.oid).canceled
         ticket = hl.trader.submit(ORDER)
@@ -61,13 +42,13 @@ def test_orders_without_async(venue: FakeVenue, tmp_path: Path) -> None:
             _ = hl.trader._nonces
         with pytest.raises(hlconn.InvalidOrder):
             hl.trader.place(Order("BTC", Side.BUY, "1.12345678", 1))
-    assert venue.orders == {}
+    assert venue.info(type="openOrders", user=owner) == []
     with pytest.raises(Closed):
         hl.trader.place(ORDER)
     assert not [thread for thread in threading.enumerate() if thread.name == "hlconn blocking"]
 
 
-def test_what_the_session_raises_comes_out_here(venue: FakeVenue, tmp_path: Path) -> None:
+def test_what_the_session_raises_comes_out_here(venue: Any, tmp_path: Path) -> None:
     class Mine(Exception):
         pass
 
@@ -84,7 +65,7 @@ def test_what_the_session_raises_comes_out_here(venue: FakeVenue, tmp_path: Path
         raise AssertionError("the body must not run")
 
 
-def test_a_callback_is_told_not_to_wait_for_itself(venue: FakeVenue, tmp_path: Path) -> None:
+def test_a_callback_is_told_not_to_wait_for_itself(venue: Any, tmp_path: Path) -> None:
     heard: list[BaseException] = []
 
     with connect(venue, tmp_path) as hl:
@@ -100,33 +81,17 @@ def test_a_callback_is_told_not_to_wait_for_itself(venue: FakeVenue, tmp_path: P
     assert "must not wait" in str(heard[0])
 
 
-def test_a_book_is_a_copy() -> None:
-    """Against the venue in the box, which has books; its own loop runs in a thread as well."""
-    ready, done = threading.Event(), threading.Event()
-    served: dict[str, Any] = {}
-
-    async def serve() -> None:
-        async with hlconn.sim.Venue(seed=3, speed=20.0, coins=("BTC",)) as venue:
-            served["endpoints"] = venue.endpoints
-            ready.set()
-            await asyncio.to_thread(done.wait)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    ready.wait()
-    try:
-        with hlconn.blocking.connect(served["endpoints"]) as hl:
-            book = hl.book("BTC")
-            assert book.best_bid < book.best_ask
-            assert not book.stale
-            with pytest.raises(ConfigError, match="no key"):
-                _ = hl.trader
-    finally:
-        done.set()
-        thread.join()
+@pytest.mark.venue(seed=3, speed=20.0, coins=("BTC",))
+def test_a_book_is_a_copy(venue: Any) -> None:
+    with hlconn.blocking.connect(venue.endpoints) as hl:
+        book = hl.book("BTC")
+        assert book.best_bid < book.best_ask
+        assert not book.stale
+        with pytest.raises(ConfigError, match="no key"):
+            _ = hl.trader
 
 
-def test_orders_are_copies_that_the_sessions_thread_does_not_change(venue: FakeVenue, tmp_path: Path) -> None:
+def test_orders_are_copies_that_the_sessions_thread_does_not_change(venue: Any, tmp_path: Path) -> None:
     with connect(venue, tmp_path) as hl:
         ack = hl.trader.place(ORDER)
         (before,) = hl.trader.orders
@@ -139,7 +104,7 @@ def test_orders_are_copies_that_the_sessions_thread_does_not_change(venue: FakeV
         assert hl.trader.order(1) is None
 
 
-def test_events_are_read_by_a_plain_for_and_end_with_the_session(venue: FakeVenue, tmp_path: Path) -> None:
+def test_events_are_read_by_a_plain_for_and_end_with_the_session(venue: Any, tmp_path: Path) -> None:
     with connect(venue, tmp_path) as hl:
         events = hl.trader.events()
         ack = hl.trader.place(ORDER)
@@ -150,7 +115,7 @@ def test_events_are_read_by_a_plain_for_and_end_with_the_session(venue: FakeVenu
 
 
 def test_a_result_that_comes_as_the_wait_runs_out_is_the_result(
-    venue: FakeVenue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    venue: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Late(Future[int]):
         def result(self, timeout: float | None = None) -> int:

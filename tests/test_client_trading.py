@@ -12,15 +12,15 @@ from typing import Any
 
 import orjson
 import pytest
-from fake_venue import FakeVenue
 from fake_wire import INSTRUMENTS, KEY
 
 import hlconn
 from hlconn import Cloid, ConfigError, LinkDown, Order, OutcomeUnknown, Side, Signer, Tif
 from hlconn.config import TradingConfig
 from hlconn.session.link import LinkState
-from hlconn.sim import Venue
+from hlconn.sim import Party, Venue
 from hlconn.trading.orders import OrderState
+from hlconn.trading.trader import Trader
 from hlconn.types import Ack
 
 QUICK = hlconn.SessionConfig(backoff_min_s=0.01, backoff_max_s=0.05, sockets_per_minute=10_000)
@@ -37,12 +37,39 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(bounded())
 
 
-def connect(venue: FakeVenue, folder: Path, **more: Any) -> hlconn.Client:
+def box(**more: Any) -> Venue:
+    """The venue: nobody else trades, and what is sent is done at once."""
+    return Venue(**{"seed": 5, "traders": False, "instant": True, "coins": ("BTC",), **more})
+
+
+def rich(venue: Venue) -> Party:
+    return venue.account(usdc=1_000_000)
+
+
+def resting(venue: Venue, party: Party) -> list[int]:
+    """The oids of what the venue has open."""
+    return [row["oid"] for row in venue.info(type="openOrders", user=party.address)]
+
+
+def record(venue: Venue) -> list[dict[str, Any]]:
+    """The actions that reach the venue from now on, by any way."""
+    submit, actions = venue.submit, list[dict[str, Any]]()
+
+    def recorded(payload: Any, reply: Any) -> None:
+        actions.append(payload)
+        submit(payload, reply)
+
+    venue.submit = recorded  # type: ignore[method-assign]
+    return actions
+
+
+def connect(venue: Venue, party: Party, folder: Path, **more: Any) -> hlconn.Client:
     settings = {"nonce_directory": str(folder), "retry_min_s": 0.01, **more.pop("settings", {})}
-    return hlconn.connect(venue.endpoints, key=KEY, config=QUICK, trading=TradingConfig(**settings), **more)
+    return hlconn.connect(venue.endpoints, key=party.key, config=QUICK, trading=TradingConfig(**settings), **more)
 
 
 async def until(true: Any) -> None:
+    """Looks again and again: what sockets and other tasks do calls nobody. Fails after ten seconds."""
     async with asyncio.timeout(10):
         while not true():
             await asyncio.sleep(0.005)
@@ -50,7 +77,8 @@ async def until(true: Any) -> None:
 
 def test_orders_go_out_over_the_link_and_their_answers_and_updates_come_back(tmp_path: Path) -> None:
     async def work() -> None:
-        async with FakeVenue() as venue, connect(venue, tmp_path) as hl:
+        async with box() as venue, connect(venue, rich(venue), tmp_path) as hl:
+            actions = record(venue)
             assert hl.instruments["BTC"].asset == 0
             ticket = hl.trader.submit(ORDER)
             ack = await ticket
@@ -65,9 +93,8 @@ def test_orders_go_out_over_the_link_and_their_answers_and_updates_come_back(tmp
             again = await hl.trader.cancel("BTC", ack.oid)
             assert not again.canceled
             await hl.trader.set_leverage("BTC", 3)
-            assert venue.over_http == 0
-            signed = [each for each in venue.actions if each["action"]["type"] == "order"]
-            assert signed[0]["nonce"] == ticket.nonce
+            assert venue.stats.posts == len(actions) == 4, "none over HTTP"
+            assert actions[0]["nonce"] == ticket.nonce
 
     run(work())
 
@@ -77,32 +104,34 @@ def test_nonces_and_expiries_are_made_of_the_clock_that_was_given(tmp_path: Path
 
     async def work() -> None:
         settings = {"clock": lambda: ahead_ms, "expires_after_s": 7.0}
-        async with FakeVenue() as venue, connect(venue, tmp_path, settings=settings) as hl:
+        async with box(start_ms=ahead_ms) as venue, connect(venue, rich(venue), tmp_path, settings=settings) as hl:
+            actions = record(venue)
             ticket = hl.trader.submit(ORDER)
             await ticket
             assert (ticket.nonce, ticket.expires_after) == (ahead_ms, ahead_ms + 7000)
-            assert venue.actions[0]["expiresAfter"] == ahead_ms + 7000
+            assert actions[0]["expiresAfter"] == ahead_ms + 7000
 
     run(work())
 
 
 def test_without_a_live_link_an_action_goes_over_http(tmp_path: Path) -> None:
     async def work() -> None:
-        async with FakeVenue() as venue:
+        async with box() as venue:
             slow = hlconn.SessionConfig(backoff_min_s=5.0, backoff_max_s=5.0)
+            party = rich(venue)
             client = hlconn.connect(
-                venue.endpoints, key=KEY, config=slow, trading=TradingConfig(nonce_directory=str(tmp_path))
+                venue.endpoints, key=party.key, config=slow, trading=TradingConfig(nonce_directory=str(tmp_path))
             )
             async with client as hl:
                 venue.cut()
                 await until(lambda: hl.link.state is not LinkState.LIVE)
                 ack = await hl.trader.place(ORDER)
-                assert ack.oid in venue.orders
-                assert venue.over_http == 1
-                venue.deaf = True
+                assert [ack.oid] == resting(venue, party)
+                assert (venue.stats.actions, venue.stats.posts) == (1, 0)
+                venue.fault("lose_action")
                 with pytest.raises(OutcomeUnknown):
                     await hl.trader.place(ORDER)
-                await venue._runner.cleanup()
+                await venue.stop()
                 with pytest.raises(LinkDown):
                     await hl.trader.place(ORDER)
 
@@ -111,8 +140,10 @@ def test_without_a_live_link_an_action_goes_over_http(tmp_path: Path) -> None:
 
 def test_an_order_without_an_answer_is_unknown_after_its_time_though_the_link_is_live(tmp_path: Path) -> None:
     async def work() -> None:
-        async with FakeVenue() as venue, connect(venue, tmp_path, settings={"answer_timeout_s": 0.05}) as hl:
-            venue.swallow = True
+        settings = {"answer_timeout_s": 0.05}
+        async with box() as venue, connect(venue, rich(venue), tmp_path, settings=settings) as hl:
+            venue.fault("lose_answer")
+            venue.fault("drop", channel="orderUpdates", count=None)
             ticket = hl.trader.submit(ORDER)
             with pytest.raises(OutcomeUnknown, match="no answer in time"):
                 await ticket
@@ -127,14 +158,14 @@ def test_an_order_without_an_answer_is_unknown_after_its_time_though_the_link_is
 def test_a_link_cut_with_an_order_in_flight_is_unknown_and_ends_by_proof(executed: bool, tmp_path: Path) -> None:
     async def work() -> None:
         expiry = {"expires_after_s": 0.3, "expiry_margin_s": 0.0}
-        async with FakeVenue() as venue:
-            client = connect(venue, tmp_path, settings=expiry)
+        async with box() as venue:
+            party = rich(venue)
+            client = connect(venue, party, tmp_path, settings=expiry)
             async with client as hl:
-                venue.swallow, venue.deaf = executed, not executed
-                arrived = asyncio.Event()
-                venue.on_action = arrived.set
+                lost = venue.fault("lose_answer" if executed else "lose_action")
+                venue.fault("drop", channel="orderUpdates", count=None)  # or the order is seen before the cut
                 ticket = hl.trader.submit(ORDER)
-                await arrived.wait()
+                await until(lambda: lost.hits)
                 venue.cut()
                 with pytest.raises(OutcomeUnknown) as raised:
                     await ticket
@@ -142,8 +173,8 @@ def test_a_link_cut_with_an_order_in_flight_is_unknown_and_ends_by_proof(execute
                 assert raised.value.cloids == (ticket.cloid.hex,)
                 outcome = await ticket.settled()
                 assert isinstance(outcome, Ack if executed else hlconn.Rejected)
-                assert len(hl.trader.orders) == len(venue.orders) == int(executed)
-                assert len(venue.actions) == 1, "never sent again"
+                assert len(hl.trader.orders) == len(resting(venue, party)) == int(executed)
+                assert venue.stats.actions == 1, "never sent again"
 
     run(work())
 
@@ -152,9 +183,10 @@ def test_a_callback_that_raises_with_orders_open_leaves_trading_to_the_finally(t
     caplog.set_level(logging.CRITICAL)
 
     async def work() -> None:
-        async with FakeVenue() as venue:
+        async with box() as venue:
+            party = rich(venue)
             with pytest.raises(ZeroDivisionError, match="mine"):
-                async with connect(venue, tmp_path) as hl:
+                async with connect(venue, party, tmp_path) as hl:
                     await hl.trader.place_many([ORDER, ORDER])
 
                     def raises(order: object) -> None:
@@ -165,10 +197,10 @@ def test_a_callback_that_raises_with_orders_open_leaves_trading_to_the_finally(t
                     try:
                         await asyncio.Event().wait()
                     finally:
-                        assert len(venue.orders) == 3
+                        assert len(resting(venue, party)) == 3
                         results = await hl.trader.cancel_all()
                         assert len(results) >= 3
-                        assert venue.orders == {}
+                        assert resting(venue, party) == []
                         assert hl.trader.orders == ()
 
     run(work())
@@ -181,28 +213,30 @@ def test_what_becomes_of_open_orders_at_the_end_is_what_was_said_and_logged(
     caplog.set_level(logging.INFO, "hlconn")
 
     async def work() -> None:
-        async with FakeVenue() as venue:
-            async with connect(venue, tmp_path, on_exit=on_exit) as hl:
+        async with box() as venue:
+            party = rich(venue)
+            async with connect(venue, party, tmp_path, on_exit=on_exit) as hl:
                 await hl.trader.place(ORDER)
-            assert len(venue.orders) == (1 if on_exit == "keep" else 0)
+            assert len(resting(venue, party)) == (1 if on_exit == "keep" else 0)
             assert f"on_exit='{on_exit}'" in caplog.text
-            async with connect(venue, tmp_path) as hl:
-                assert len(hl.trader.orders) == len(venue.orders), "adopted"
+            assert party.key not in caplog.text
+            async with connect(venue, party, tmp_path) as hl:
+                assert len(hl.trader.orders) == len(resting(venue, party)), "adopted"
                 assert all(order.adopted for order in hl.trader.orders)
 
     run(work())
-    assert KEY not in caplog.text
 
 
 def test_orders_that_could_not_be_canceled_at_the_end_are_an_error(tmp_path: Path, caplog: Any) -> None:
     caplog.set_level(logging.CRITICAL)
 
     async def work() -> None:
-        async with FakeVenue() as venue:
+        async with box() as venue:
+            party = rich(venue)
             with pytest.raises(OutcomeUnknown, match="listed as open"):
-                async with connect(venue, tmp_path, on_exit="cancel", settings={"settle_timeout_s": 0.2}) as hl:
+                async with connect(venue, party, tmp_path, on_exit="cancel", settings={"settle_timeout_s": 0.2}) as hl:
                     await hl.trader.place(ORDER)
-                    venue.deaf = True
+                    venue.fault("lose_action", count=None)
                     hl.trader._wire._answer_timeout_s = 0.05  # type: ignore[attr-defined]
 
     run(work())
@@ -212,12 +246,13 @@ def test_on_exit_cancels_though_a_callback_raised_in_the_last_step_of_the_body(t
     caplog.set_level(logging.CRITICAL)
 
     async def work() -> None:
-        async with FakeVenue() as venue:
+        async with box() as venue:
+            party = rich(venue)
             with pytest.raises(ZeroDivisionError, match="mine"):
-                async with connect(venue, tmp_path, on_exit="cancel") as hl:
+                async with connect(venue, party, tmp_path, on_exit="cancel") as hl:
                     await hl.trader.place_many([ORDER, ORDER])
                     hl._fail(ZeroDivisionError("mine"))
-            assert venue.orders == {}
+            assert resting(venue, party) == []
 
     run(work())
 
@@ -228,13 +263,14 @@ def test_on_exit_cancels_before_somebody_elses_cancellation_goes_on(tmp_path: Pa
     async def work() -> None:
         task = asyncio.current_task()
         assert task is not None
-        async with FakeVenue() as venue:
+        async with box() as venue:
+            party = rich(venue)
             with pytest.raises(asyncio.CancelledError):
-                async with connect(venue, tmp_path, on_exit="cancel") as hl:
+                async with connect(venue, party, tmp_path, on_exit="cancel") as hl:
                     await hl.trader.place(ORDER)
                     task.cancel()
                     hl._fail(ZeroDivisionError("mine"))
-            assert venue.orders == {}
+            assert resting(venue, party) == []
             task.uncancel()
 
     run(work())
@@ -245,9 +281,10 @@ def test_a_callback_that_raises_on_the_end_of_an_order_does_not_abort_cancel_all
 
     async def work() -> None:
         finished = []
-        async with FakeVenue() as venue:
+        async with box() as venue:
+            party = rich(venue)
             with pytest.raises(ZeroDivisionError, match="mine"):
-                async with connect(venue, tmp_path, settings={"batch": 1}) as hl:
+                async with connect(venue, party, tmp_path, settings={"batch": 1}) as hl:
                     await hl.trader.place_many([ORDER, ORDER, ORDER])
 
                     def raises(order: Any) -> None:
@@ -259,8 +296,8 @@ def test_a_callback_that_raises_on_the_end_of_an_order_does_not_abort_cancel_all
                         pass
                     finally:
                         finished.append(await hl.trader.cancel_all())
-                        await asyncio.sleep(60)
-            assert venue.orders == {}
+                        await asyncio.Event().wait()  # for the cancellation that was held back
+            assert resting(venue, party) == []
             assert len(finished) == 1
 
     run(work())
@@ -273,9 +310,10 @@ def test_an_end_that_is_cancelled_leaves_nothing_open_and_nobody_waiting(
     caplog.set_level(logging.CRITICAL)
 
     async def work() -> None:
-        async with FakeVenue() as venue:
-            client = connect(venue, tmp_path)
-            venue.deaf = True
+        async with box() as venue:
+            party = rich(venue)
+            client = connect(venue, party, tmp_path)
+            venue.fault("lose_action", count=None)
             leaving = asyncio.Event()
             tickets = []
 
@@ -290,7 +328,7 @@ def test_an_end_that_is_cancelled_leaves_nothing_open_and_nobody_waiting(
             task = asyncio.create_task(body())
             await leaving.wait()
             settled = asyncio.create_task(tickets[0].settled())
-            for _ in range(turns):
+            for _ in range(turns):  # of the loop: each is another place of the end to be cancelled at
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.wait([task])
@@ -298,18 +336,19 @@ def test_an_end_that_is_cancelled_leaves_nothing_open_and_nobody_waiting(
                 await settled
             assert client.link.state is LinkState.CLOSED
             await until(lambda: not [one for one in asyncio.all_tasks() if one.get_name().startswith("hlconn")])
-            async with connect(venue, tmp_path):
+            async with connect(venue, party, tmp_path):
                 pass
 
     run(work())
 
 
-def test_a_refused_stream_of_the_user_ends_the_session(tmp_path: Path) -> None:
+def test_a_refused_stream_of_the_user_ends_the_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trader, "subscriptions", [{"type": "orderUpdates", "user": "nobody"}])
+
     async def work() -> None:
-        async with FakeVenue() as venue:
-            venue.refuse_user_streams = True
+        async with box() as venue:
             with pytest.raises(hlconn.SubscriptionRefused, match="orderUpdates"):
-                async with connect(venue, tmp_path):
+                async with connect(venue, rich(venue), tmp_path):
                     raise AssertionError("the body must not run")
 
     run(work())
@@ -317,28 +356,29 @@ def test_a_refused_stream_of_the_user_ends_the_session(tmp_path: Path) -> None:
 
 def test_two_sessions_with_one_key_are_refused_before_anything_is_connected(tmp_path: Path) -> None:
     async def work() -> None:
-        async with FakeVenue() as venue, connect(venue, tmp_path):
+        async with box() as venue, connect(venue, party := rich(venue), tmp_path):
             with pytest.raises(ConfigError, match="already signs with the key"):
-                async with connect(venue, tmp_path):
+                async with connect(venue, party, tmp_path):
                     raise AssertionError("the body must not run")
-            assert len(venue.sockets) == 1
+            assert venue.clients == 1
 
     run(work())
 
 
 def test_instruments_can_be_had_without_a_key_and_trading_cannot(tmp_path: Path) -> None:
     async def work() -> None:
-        async with FakeVenue() as venue:
+        async with box() as venue:
+            party = rich(venue)
             async with hlconn.connect(venue.endpoints, config=QUICK, instruments=True) as hl:
-                assert list(hl.instruments) == ["BTC"]
+                assert "BTC" in hl.instruments
                 with pytest.raises(ConfigError, match="no key"):
                     _ = hl.trader
             async with hlconn.connect(venue.endpoints, config=QUICK) as hl:
                 with pytest.raises(ConfigError, match="instruments=True"):
                     _ = hl.instruments
-            async with connect(venue, tmp_path, instruments=INSTRUMENTS) as hl:
+            async with connect(venue, party, tmp_path, instruments=INSTRUMENTS) as hl:
                 assert hl.instruments is INSTRUMENTS
-            client = connect(venue, tmp_path)
+            client = connect(venue, party, tmp_path)
             for name in ("trader", "instruments"):
                 with pytest.raises(ConfigError, match="inside"):
                     getattr(client, name)
@@ -390,8 +430,8 @@ def test_what_orders_contain_is_logged_at_debug_alone(tmp_path: Path, caplog: An
     caplog.set_level(logging.DEBUG)
 
     async def work() -> set[str]:
-        async with Venue(seed=5, speed=20.0, traders=False, coins=("BTC",)) as venue:
-            party = venue.account(usdc=1_000_000)
+        async with box(speed=20.0) as venue:
+            party = rich(venue)
             for on_exit in ("keep", "cancel"):
                 trading = TradingConfig(
                     nonce_directory=str(tmp_path), clock=lambda: int(venue.now_ms()), answer_timeout_s=0.1,

@@ -125,7 +125,7 @@ class BlockingClient:
     def _serve(self) -> None:
         try:
             asyncio.run(self._session())
-        except BaseException as exc:  # to be raised in the thread that waits
+        except BaseException as exc:  # whatever it is, it is raised in the thread that waits
             self._failure = exc
         finally:
             self._ready.set()

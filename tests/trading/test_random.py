@@ -10,16 +10,18 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import orjson
 import pytest
-from random_trading import Strategy, Truth, become_quiet, books_of, let_loose, venue_of
+from random_trading import COINS, Strategy, Truth, become_quiet, books_of, is_put_off, let_loose, open_account, venue_of
 from sim.raw import instruments_of
 from stepped import PipeWire, run_stepped
 
-from hlconn import LinkDown, Nonces, SessionConfig, Signer
+from hlconn import LinkDown, Nonces, SessionConfig, Signer, action
 from hlconn.config import TradingConfig
 from hlconn.sim import Venue
 from hlconn.trading.orders import Contradicted, Differs
@@ -34,8 +36,9 @@ class Run:
 
     def __init__(self, venue: Venue, rng: Random, folder: Path) -> None:
         self.venue, self.rng, self.folder = venue, rng, folder
-        self.party = venue.account(usdc=1_000_000, spot={"USDC": 100_000, "PURR": 100_000}, dexs={"test": 100_000})
-        self.truth = Truth(venue, self.party.address)
+        self.party, self.vault = open_account(venue)
+        self.account = self.vault or self.party.address
+        self.truth = Truth(venue, self.account)
         self.skew_ms = rng.choice([0, 0, -1500, 1500])
         self.earlier: list[dict[str, Any]] = []  # what the processes before this one sent
         self.config = TradingConfig(
@@ -47,10 +50,10 @@ class Run:
     async def process(self) -> AsyncIterator[None]:
         venue, rng, failures = self.venue, self.rng, list[BaseException]()
         wire = self.wire = PipeWire(venue, rng, SESSION, self.config.answer_timeout_s, skew_ms=self.skew_ms)
-        signer, instruments = Signer(self.party.key, "testnet"), instruments_of(venue)
+        signer, instruments = Signer(self.party.key, "testnet", self.vault), instruments_of(venue)
         with Nonces(signer.address, self.folder, clock=wire.time_ms) as nonces:
             trader = Trader(
-                wire, signer, nonces, instruments, account=self.party.address, config=self.config,
+                wire, signer, nonces, instruments, account=self.account, config=self.config,
                 book_of=books_of(venue), on_callback_error=failures.append,
             )  # fmt: skip
             self.truth.start(trader, {payload["nonce"] for payload in self.earlier})
@@ -65,7 +68,7 @@ class Run:
             while not trader._reconciler.ready.is_set():  # an earlier process left its faults
                 with suppress(LinkDown):
                     await trader.ready(30)
-            strategy = self.strategy = Strategy(trader, venue, self.party, instruments, rng)
+            strategy = self.strategy = Strategy(trader, venue, self.party, self.vault, instruments, rng)
             trader.on_order(lambda order: strategy.act() if rng.random() < 0.03 else None)
             yield
             await trader.end()
@@ -87,7 +90,7 @@ class Run:
                 strategy.market()
             if rng.random() < 0.1:
                 strategy.elsewhere()
-            await asyncio.sleep(rng.choice([0.0, 0.05, 0.3, 1.0]))
+            await asyncio.sleep(rng.choice([0.0, 0.05, 0.3, 1.0]))  # of the venue's time: what the strategy waits
             self.truth.check_the_living()
         self.wire.troubled = False
 
@@ -129,7 +132,35 @@ def test_a_random_strategy_ends_with_what_the_venue_has(seed: int, tmp_path: Pat
     venue = venue_of(seed, rng, stepped=True, debug=True)
     try:
         run_stepped(venue, live_through(venue, rng, tmp_path))
-    except BaseException as exc:
+    except BaseException as exc:  # whatever ends it, and goes on: it is told how to try it alone
         name = "test_a_random_strategy_ends_with_what_the_venue_has"
         exc.add_note(f"again: HLCONN_HYPOTHESIS=long pytest 'tests/trading/test_random.py::{name}[{seed}]'")
         raise
+
+
+def test_what_a_fault_holds_back_is_waited_for() -> None:
+    venue = Venue(3, stepped=True, traders=False, coins=COINS)
+    party, _ = open_account(venue)
+    signer, address = Signer(party.key, "testnet"), party.address
+    heard: list[Any] = []
+
+    def ask(at_ms: int | None) -> None:
+        act = action.schedule_cancel(at_ms)
+        venue.request("/exchange", orjson.loads(signer.sign(act, int(venue.now_ms())).payload), heard.append)
+
+    assert not is_put_off(venue, address)
+    for kind in ("slow", "late_action", "late_unanswered"):
+        venue.fault(kind, ms=3000)
+        ask(None)
+        venue.advance(2500)
+        assert is_put_off(venue, address), kind
+        venue.advance(2500)
+        assert not is_put_off(venue, address), kind
+    venue.exchange.rules = replace(venue.exchange.rules, cancel_volume_usd=0)
+    ask(int(venue.now_ms()) + 8000)
+    assert is_put_off(venue, address), "until its block"
+    venue.advance(2500)
+    assert is_put_off(venue, address), "until it is due"
+    venue.advance(8000)
+    assert not is_put_off(venue, address)
+    assert len(heard) == 4

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
-from random_trading import Strategy, Truth, become_quiet, let_loose, venue_of
+from random_trading import Strategy, Truth, become_quiet, let_loose, open_account, venue_of
 
 import hlconn
 from hlconn import SessionConfig
@@ -50,8 +50,8 @@ def record(trader: Trader) -> list[dict[str, Any]]:
 async def live_through(seed: int, folder: Path) -> None:
     rng = Random(seed)
     async with venue_of(seed, rng, speed=SPEED, tls=seed % 2 == 1) as venue:
-        party = venue.account(usdc=1_000_000, spot={"USDC": 100_000, "PURR": 100_000}, dexs={"test": 100_000})
-        truth = Truth(venue, party.address)
+        party, vault = open_account(venue)
+        truth = Truth(venue, vault or party.address)
         session = SessionConfig(
             ping_interval_s=0.3, pong_timeout_s=0.5, ack_timeout_s=0.5, backoff_min_s=0.01, backoff_max_s=0.1,
             sockets_per_minute=100_000, ssl_context=venue.client_context() if seed % 2 else None,
@@ -61,7 +61,7 @@ async def live_through(seed: int, folder: Path) -> None:
             reconcile_every_s=rng.choice([0.5, 1.5]), dexs=("", "test"), nonce_directory=str(folder),
             clock=lambda: int(venue.now_ms()),
         )  # fmt: skip
-        async with hlconn.connect(venue.endpoints, key=party.key, config=session, trading=trading) as hl:
+        async with hlconn.connect(venue.endpoints, key=party.key, vault=vault, config=session, trading=trading) as hl:
             trader = hl.trader
             truth.start(trader)
             sent = record(trader)
@@ -71,7 +71,7 @@ async def live_through(seed: int, folder: Path) -> None:
                 return [event async for event in events if isinstance(event, Contradicted | Differs)]
 
             listening = asyncio.create_task(listen())
-            strategy = Strategy(trader, venue, party, hl.instruments, rng)
+            strategy = Strategy(trader, venue, party, vault, hl.instruments, rng)
             let_loose(venue, rng)
             for _ in range(100):
                 strategy.act()
@@ -79,7 +79,7 @@ async def live_through(seed: int, folder: Path) -> None:
                     strategy.market()
                 if rng.random() < 0.1:
                     strategy.elsewhere()
-                await asyncio.sleep(rng.choice([0.0, 0.0025, 0.015, 0.05]))
+                await asyncio.sleep(rng.choice([0.0, 0.0025, 0.015, 0.05]))  # what the strategy waits
                 truth.check_the_living()
             await become_quiet(venue, hl.link, strategy, SPEED)
             truth.check_everything(sent, strategy.tickets)

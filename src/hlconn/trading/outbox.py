@@ -271,7 +271,7 @@ class Outbox:
         nonce = self._nonces.take(_NONCES_FOR_CANCELS if places else 0)
         try:
             signed = self._signer.sign(action, nonce, expires_after, **vault)
-        except BaseException:
+        except BaseException:  # interrupted as well: a nonce that nothing has is not waited for
             self._nonces.done(nonce)
             raise
         return Prepared(signed, items, single)

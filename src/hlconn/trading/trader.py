@@ -683,7 +683,7 @@ class Trader:
                 callback(value)
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as exc:
+            except BaseException as exc:  # a CancelledError that a callback raised is its own, and cancels nobody here
                 self._drop(callback)
                 self._on_callback_error(exc)
 
