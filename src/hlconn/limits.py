@@ -2,9 +2,9 @@
 
 The venue counts what it has answered; we have to count what is under way as well. So a request is counted from the
 moment it is taken, and its minute begins when its answer is here: whenever in between the venue charged it, it is in
-our sum for all the time that it is in theirs. What rows will weigh is not known before the answer: a request goes when
-what it probably weighs fits beside the most that each one under way may still turn out to weigh. So at most one of
-them is over its estimate by surprise, and nothing is sent before that is known.
+our sum for all the time that it is in theirs. What rows will weigh is not known before the answer: requests under way
+together count at the most that each may weigh, and what each does weigh is known a moment later. One that is under way
+alone goes when what it probably weighs fits: a surprise then is a debt that nothing else meets at the venue.
 
 Waiting is a matter of tickets in three lanes: cancels and what is urgent, other actions, queries. A ticket of a lower
 lane goes when no higher one waits for the same room; within a lane it is strictly first come, first served, so that
@@ -307,6 +307,8 @@ class Limits:
         self._lanes: tuple[deque[Ticket], ...] = (deque(), deque(), deque())
         self._held_until_s = self._refused_at_s = float("-inf")
         self._refusals = 0  # in a row
+        self._granted: deque[Ticket] = deque()  # that have not been told yet
+        self._telling = False
         self._due_s: float | None = None
         self._timer: _Timer | None = None
         self._timer_s: float | None = None
@@ -508,6 +510,11 @@ class Limits:
         probable = min(most, max(self._rows.get(seen.type, (most,))))
         return base + -(-probable // per), base + -(-most // per)
 
+    def _needed(self, seen: Request) -> int:
+        """The room it takes to send it now: another one, sent before, may reach the venue after it."""
+        weight, most = self._weights(seen)
+        return most if self._under_way else weight
+
     def _usable(self, lane: int) -> int:
         return self.config.weight_per_minute - (self.config.reserve_weight if lane else 0)
 
@@ -540,7 +547,7 @@ class Limits:
                 requests += 1
             if self._address_free_at(now_s, other) <= now_s:
                 ahead += self._weights(other)[0]
-        weight, usable = ahead + self._weights(seen)[0], self._usable(lane)
+        weight, usable = ahead + self._needed(seen), self._usable(lane)
         minutes = max(0, weight - 1) // usable if ahead else 0
         free_s = self._weight_free_at(now_s, lane, weight - minutes * usable) + minutes * self._window_s
         address_s = self._address_free_at(now_s, seen)
@@ -586,7 +593,6 @@ class Limits:
         while self._under_way and self._under_way[0].taken_s + config.lost_after_s <= now_s:
             held = self._remove(0)
             self._charge(now_s, held, held.most)
-        granted: list[Ticket] = []
         dues_s: list[float] = []
         for lane, queue in enumerate(self._lanes):
             aside: list[Ticket] = []
@@ -601,7 +607,7 @@ class Limits:
                     dues_s.append(address_s)
                     aside.append(queue.popleft())
                     continue
-                free_s = self._weight_free_at(now_s, lane, self._weights(seen)[0])
+                free_s = self._weight_free_at(now_s, lane, self._needed(seen))
                 if free_s > now_s:
                     dues_s.append(free_s)
                     full = True
@@ -609,7 +615,7 @@ class Limits:
                 queue.popleft()
                 self._hold(now_s, ticket.request, seen)
                 ticket.granted = True
-                granted.append(ticket)
+                self._granted.append(ticket)
             queue.extendleft(reversed(aside))
             if full:
                 break
@@ -619,8 +625,14 @@ class Limits:
         self._due_s = min(dues_s, default=None)
         if self._timer is not None:
             self._arm()
-        for ticket in granted:
-            ticket._on_grant()
+        if self._telling:  # who is told may tell us something in turn: the order stays
+            return
+        self._telling = True
+        try:
+            while self._granted:
+                self._granted.popleft()._on_grant()
+        finally:
+            self._telling = False
 
     def _arm(self) -> None:
         """One timer for all who wait, however many they are."""
