@@ -3,9 +3,9 @@
 
     python benches/limits.py [--calls 10000] [--speed 60] [--venue sliding|minute|bucket] [--limiter sliding|bucket]
 
-The venue (its own process) keeps to the real limits, 1,200 a minute, rows of answers included. It must take what all the
-weight takes at that rate after the first minute's worth. Exits with 1 if anything was refused or it took more than 1.1
-times as long.
+The venue (its own process) keeps to the real limits, 1,200 a minute, rows of answers included. It must take what all
+the weight takes at that rate after the first minute's worth. Exits with 1 if anything was refused or it took more than
+1.1 times as long.
 """
 
 from __future__ import annotations
@@ -106,9 +106,8 @@ def main() -> int:
         weight, refusals = json.loads(venue.stdout.readline())
     ideal_s = max(1e-9, (weight - PER_MINUTE) / PER_MINUTE * 60)
     print(f"{options.calls} calls, weight {weight}: statuses {dict(statuses)}, refused by the venue: {refusals}")
-    print(
-        f"{took_s:.0f} s of the venue's time, {took_s / options.speed:.0f} s of ours: {took_s / ideal_s:.3f} x {ideal_s:.0f} s"
-    )
+    ours_s = took_s / options.speed
+    print(f"{took_s:.0f} s of the venue's time, {ours_s:.0f} s of ours: {took_s / ideal_s:.3f} x {ideal_s:.0f} s")
     return 1 if refusals or set(statuses) != {200} or took_s > ALLOWED * ideal_s else 0
 
 

@@ -8,7 +8,7 @@ Patches of the venue in a box alone (src/hlconn/sim), which is pure Python, need
 compiled files of the installed hlconn, and its own tests have to catch them. So are those of trading and its session
 (also Python), which random strategies have to find within 300 seeds: the name of the test that failed says the seed.
 Those whose name begins with session_ have to be found by the modelled network and venue, within 500 seeds.
-Those of the market's Python files have to be caught by its own tests.
+Those of the market's Python files, and of the limiter, have to be caught by their own tests.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Workshop:
 class SimWorkshop(Workshop):
     """For bugs of src/hlconn/sim: nothing is compiled."""
 
-    tests = [f"tests/sim/test_{name}.py" for name in ("signing", "exchange", "matching", "candles", "markets")]
+    tests = [
+        f"tests/sim/test_{name}.py" for name in ("signing", "exchange", "matching", "candles", "markets", "limits")
+    ]
 
     def build(self) -> str:
         shutil.copytree(self.tree / "src" / "hlconn", self.site / "hlconn", dirs_exist_ok=True)
@@ -98,11 +100,18 @@ class MarketWorkshop(SimWorkshop):
     tests = [f"tests/test_{name}.py" for name in ("market", "gaps", "streams")]
 
 
+class LimitsWorkshop(SimWorkshop):
+    """For bugs of the limiter."""
+
+    tests = ["tests/test_limits.py"]
+
+
 #: Who takes a patch all of whose files begin so; the first that fits.
 KINDS: list[tuple[tuple[str, ...], type[Workshop], str]] = [
     (("src/hlconn/sim/",), SimWorkshop, "sim"),
     (("src/hlconn/trading/", "src/hlconn/session/", "src/hlconn/client.py"), TradingWorkshop, "trading"),
     (("src/hlconn/market.py", "src/hlconn/gaps.py", "src/hlconn/streams.py"), MarketWorkshop, "market"),
+    (("src/hlconn/limits.py",), LimitsWorkshop, "limits"),
     (("",), Workshop, "."),
     ((), SessionWorkshop, "session"),
 ]
