@@ -433,6 +433,42 @@ def test_several_refused_together_count_once() -> None:
     assert hand.limits.wait_s(META) == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize("window", ["sliding", "bucket"])
+def test_a_minute_has_what_was_used_when_a_429_came_for_ten_minutes(window: str) -> None:
+    hand = Hand(weight_window=window)
+    hand.spend(900)
+    hand.limits.refused(1.0)
+    hand.clock.now_s = MINUTE
+    hand.spend(900 - 30)
+    with pytest.raises(Throttled, match="900 a minute"):
+        hand.limits.take({"type": "l2Book"})
+    answered(hand, action("cancel"))
+    hand.clock.now_s = 600.0
+    hand.spend(USABLE)
+
+
+def test_one_429_out_of_nothing_costs_half_of_the_minute_at_most() -> None:
+    hand = Hand()
+    hand.limits.refused(1.0)
+    hand.clock.now_s = 1.0
+    hand.spend(600 - 30)
+    assert hand.limits.wait_s({"type": "l2Book"}) > 0
+
+
+@pytest.mark.parametrize("together", [2, 20])
+def test_refused_requests_that_are_asked_again_do_not_keep_their_room(together: int) -> None:
+    hand = Hand(refused_s=2.0)
+    bodies = [{"type": "userFills"} for _ in range(together)]
+    for body in bodies:
+        hand.limits.join(body, on_grant=lambda: None)
+    hand.limits.refused()  # nobody says which one
+    for body in bodies:
+        hand.limits.join(body, on_grant=lambda body=body: hand.limits.answered(body, 1))  # type: ignore[misc]
+    while hand.limits.waiting:
+        hand.goes_on()
+    assert hand.clock.now_s <= 3 * MINUTE
+
+
 @pytest.mark.parametrize("odd", [float("nan"), float("inf"), -1.0, 1e300])
 def test_an_odd_retry_after_holds_nothing_back_for_long(odd: float) -> None:
     hand = Hand(max_refused_s=50.0)

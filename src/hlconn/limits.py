@@ -221,6 +221,7 @@ class _Held(NamedTuple):
 
 class _Meter(Protocol):
     def charge(self, now_s: float, weight: int) -> None: ...
+    def used(self, now_s: float) -> float: ...
     def falls_to(self, now_s: float, level: float, pending: int) -> float:
         """When what is charged, and what is pending as if it were charged now, is at most this; now_s if it is."""
 
@@ -237,14 +238,17 @@ class _Sliding:
         self._charges.append((now_s + self._window_s, weight))
         self._sum += weight
 
-    def falls_to(self, now_s: float, level: float, pending: int) -> float:
+    def used(self, now_s: float) -> float:
         charges = self._charges
         while charges and charges[0][0] <= now_s:
             self._sum -= charges.popleft()[1]
-        excess = self._sum + pending - level
+        return self._sum
+
+    def falls_to(self, now_s: float, level: float, pending: int) -> float:
+        excess = self.used(now_s) + pending - level
         if excess <= 0:
             return now_s
-        for ends_s, weight in charges:
+        for ends_s, weight in self._charges:
             excess -= weight
             if excess <= 0:
                 return ends_s
@@ -258,17 +262,17 @@ class _Bucket:
         self._per_s = limit / window_s
         self._debt, self._at_s = 0.0, float("-inf")
 
-    def _owed(self, now_s: float) -> float:
+    def used(self, now_s: float) -> float:
         if now_s > self._at_s:
             self._debt = max(0.0, self._debt - (now_s - self._at_s) * self._per_s)
             self._at_s = now_s
         return self._debt
 
     def charge(self, now_s: float, weight: int) -> None:
-        self._debt = self._owed(now_s) + weight
+        self._debt = self.used(now_s) + weight
 
     def falls_to(self, now_s: float, level: float, pending: int) -> float:
-        excess = self._owed(now_s) + pending - level
+        excess = self.used(now_s) + pending - level
         return now_s if excess <= _EPS else now_s + excess / self._per_s
 
 
@@ -307,6 +311,7 @@ class Limits:
         self._lanes: tuple[deque[Ticket], ...] = (deque(), deque(), deque())
         self._held_until_s = self._refused_at_s = float("-inf")
         self._refusals = 0  # in a row
+        self._limit, self._learned_until_s = config.weight_per_minute, float("-inf")
         self._granted: deque[Ticket] = deque()  # that have not been told yet
         self._telling = False
         self._due_s: float | None = None
@@ -331,6 +336,7 @@ class Limits:
         urgent: as a cancel is by itself: it goes before all others, and may use what is kept for cancels.
         """
         seen, now_s = _seen(request), self._clock()
+        self._ends(now_s, request)
         self._pump(now_s)
         lane = _lane(seen, urgent)
         free_s = self._free_at(now_s, seen, lane)
@@ -343,8 +349,8 @@ class Limits:
                     free_s - now_s,
                 )
             raise Throttled(
-                f"{seen.type} weighs {self._weights(seen)[0]}, for which {self.config.weight_per_minute} a minute of "
-                f"this IP address have no room",
+                f"{seen.type} weighs {self._weights(seen)[0]}, for which {self._limit} a minute of this IP address "
+                f"have no room",
                 free_s - now_s,
             )
         self._hold(now_s, request, seen)
@@ -374,8 +380,10 @@ class Limits:
         Then `on_timer` must be called at `due_s`.
         """
         ticket = Ticket(request, _lane(_seen(request), urgent), on_grant)
+        now_s = self._clock()
+        self._ends(now_s, request)
         self._lanes[ticket.lane].append(ticket)
-        self._pump(self._clock())
+        self._pump(now_s)
         return ticket
 
     def leave(self, ticket: Ticket) -> None:
@@ -419,9 +427,11 @@ class Limits:
     def refused(self, retry_after_s: float | None = None, request: Asked | None = None) -> None:
         """HTTP 429: nothing but cancels is sent for so long. request: what was refused; it had no effect.
 
-        Something else uses our budget, or the venue counts otherwise than we do.
+        Something else uses our budget, or the venue counts otherwise than we do: for ten minutes a minute has what was
+        used now, at least half of what it should have.
         """
         now_s, config = self._clock(), self.config
+        used = self._meter.used(now_s) + self._probable
         held = None if request is None else self._release(request)
         if held is not None:
             self._charge(now_s, held, held.weight)  # as far as we know it may have counted
@@ -431,6 +441,9 @@ class Limits:
         if (now_s >= self._held_until_s) if held is None else (held.taken_s >= self._refused_at_s):
             self._refusals += 1
             self._refused_at_s = now_s
+            # One such answer proves little: never less than half of what is configured.
+            self._limit = max(config.weight_per_minute // 2, config.reserve_weight + 1, min(self._limit, int(used)))
+            self._learned_until_s = now_s + _LEARNED_S
         named = retry_after_s is not None and 0 <= retry_after_s < float("inf")
         pause_s = retry_after_s if named else config.refused_s * 2.0 ** min(self._refusals - 1, 30)
         assert pause_s is not None
@@ -516,7 +529,7 @@ class Limits:
         return most if self._under_way else weight
 
     def _usable(self, lane: int) -> int:
-        return self.config.weight_per_minute - (self.config.reserve_weight if lane else 0)
+        return self._limit - (self.config.reserve_weight if lane else 0)
 
     def _weight_free_at(self, now_s: float, lane: int, weight: int) -> float:
         """When so much fits beside what is charged and under way. What fits into no minute needs an empty one.
@@ -557,8 +570,6 @@ class Limits:
         return (ticket for queue in self._lanes[: lane + 1] for ticket in queue)
 
     def _hold(self, now_s: float, request: Asked, seen: Request) -> None:
-        if (before := self._release(request)) is not None:
-            self._charge(now_s, before, before.most)
         weight, most = self._weights(seen)
         self._under_way.append(_Held(request, seen, weight, most, now_s))
         self._pending += most
@@ -567,6 +578,11 @@ class Limits:
             budget = self.address(seen.user)
             budget.used += seen.n
             budget.last_s = now_s
+
+    def _ends(self, now_s: float, request: Asked) -> None:
+        """The time before, of a request that is about to be sent again."""
+        if (before := self._release(request)) is not None:
+            self._charge(now_s, before, before.most)
 
     def _release(self, request: Asked) -> _Held | None:
         """The one under way that is this very object."""
@@ -590,6 +606,8 @@ class Limits:
     def _pump(self, now_s: float) -> None:
         """Grant, in order, all that there is room for; know when to look again."""
         config = self.config
+        if now_s >= self._learned_until_s:
+            self._limit = config.weight_per_minute
         while self._under_way and self._under_way[0].taken_s + config.lost_after_s <= now_s:
             held = self._remove(0)
             self._charge(now_s, held, held.most)
