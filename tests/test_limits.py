@@ -400,7 +400,7 @@ def test_after_a_429_nothing_but_cancels_is_sent_for_as_long_as_it_says() -> Non
     hand.limits.refused(17.0, request)
     assert hand.limits.wait_s(META) == hand.limits.wait_s(action()) == 17.0
     hand.limits.take(action("cancel"))
-    with pytest.raises(Throttled):
+    with pytest.raises(Throttled, match=r"answered HTTP 429.* try again in 17\.000 s"):
         hand.limits.take(META)
     hand.clock.now_s = 17.0
     hand.limits.take(META)
@@ -549,6 +549,8 @@ def test_volume_and_bought_requests_are_room() -> None:
     hand.limits.traded(USER, 1.9)
     answered(hand, action())
     assert hand.limits.wait_s(action()) > 0.0
+    for odd in (float("nan"), float("inf"), -5.0):
+        hand.limits.traded(USER, odd)
     hand.limits.traded(OTHER, 100.0)  # of whom nothing was sent
     assert hand.limits.wait_s(action()) > 0.0
 

@@ -348,6 +348,8 @@ class Limits:
                     f"{self.config.exhausted_s:g} s is left until it has traded more",
                     free_s - now_s,
                 )
+            if lane and self._held_until_s > now_s:
+                raise Throttled("the venue answered HTTP 429 a moment ago", free_s - now_s)
             raise Throttled(
                 f"{seen.type} weighs {self._weights(seen)[0]}, for which {self._limit} a minute of this IP address "
                 f"have no room",
@@ -445,7 +447,7 @@ class Limits:
             self._limit = max(config.weight_per_minute // 2, config.reserve_weight + 1, min(self._limit, int(used)))
             self._learned_until_s = now_s + _LEARNED_S
         named = retry_after_s is not None and 0 <= retry_after_s < float("inf")
-        pause_s = retry_after_s if named else config.refused_s * 2.0 ** min(self._refusals - 1, 30)
+        pause_s = retry_after_s if named else config.refused_s * 2.0 ** max(0, min(self._refusals - 1, 30))
         assert pause_s is not None
         self._held_until_s = max(self._held_until_s, now_s + min(pause_s, config.max_refused_s))
         self._pump(now_s)
@@ -476,8 +478,8 @@ class Limits:
         self._pump(self._clock())
 
     def traded(self, user: str, usd: float) -> None:
-        """Fills of so much: each USDC is one request more."""
-        if usd > 0 and (budget := self._addresses.get(user.lower())) is not None:
+        """Fills of so much: each whole USDC is one request more. The rest comes with the next userRateLimit."""
+        if 0 < usd < float("inf") and (budget := self._addresses.get(user.lower())) is not None:
             budget.cap += int(usd)
             self._pump(self._clock())
 
