@@ -1,7 +1,7 @@
 """10,000 mixed info calls from 20 tasks over loopback HTTP, limiter and venue on one clock that runs faster: is there a
 429, and how much longer does it take than it must?
 
-    python benches/limits.py [--calls 10000] [--speed 60] [--venue sliding|minute|bucket] [--limiter sliding|bucket]
+    python benches/limits.py [--calls 10000] [--speed 30] [--venue sliding|minute|bucket] [--limiter sliding|bucket]
 
 The venue (its own process) keeps to the real limits, 1,200 a minute, rows of answers included. It must take what all
 the weight takes at that rate after the first minute's worth. Exits with 1 if anything was refused or it took more than
@@ -92,7 +92,7 @@ async def run(url: str, options: argparse.Namespace) -> tuple[Counter[int], floa
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--calls", type=int, default=10_000)
-    parser.add_argument("--speed", type=float, default=60.0)
+    parser.add_argument("--speed", type=float, default=30.0)
     parser.add_argument("--venue", choices=["sliding", "minute", "bucket"], default="sliding")
     parser.add_argument("--limiter", choices=["sliding", "bucket"], default="sliding")
     options = parser.parse_args()
