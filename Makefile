@@ -41,11 +41,11 @@ lint: $(VENV)/.dev
 		hlconn._core.action hlconn._core.sign hlconn._core.secp hlconn._core.oneshot
 
 # The same tests on a build with bounds checks, overflow checks and assertions; without those that run nothing that is
-# compiled (the venue in a box, the state machines of the session, documents and patches), run another process, which
+# compiled (the venue in a box, the state machines of the session, the limiter, documents and patches), run another process, which
 # does not see this build, or show over sockets for minutes what others show without: CI has twenty.
 NOT_CHECKED := $(addprefix --ignore tests/,sim cli examples session/test_link.py session/test_pool.py \
 	session/test_simulation.py session/test_random_sockets.py trading/test_random_sockets.py \
-	test_documents.py test_mutants.py test_key_search.py)
+	test_documents.py test_mutants.py test_key_search.py test_limits.py)
 
 checked: $(VENV)/.dev
 	$(PIP) install -q --no-deps --no-build-isolation --upgrade --target build/checked/site \

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "src" / "hlconn"
 RANKS: list[list[str]] = [
     ["errors"],
     ["types", "config"],
-    ["instruments", "keystore", "nonces"],
+    ["instruments", "limits", "keystore", "nonces"],
     [
         "_core._build",
         "_core.cursor",

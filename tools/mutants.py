@@ -9,7 +9,7 @@ compiled files of the installed hlconn, and its own tests have to catch them. So
 (also Python), which random strategies have to find within 300 seeds: the name of the test that failed says the seed.
 Those whose name begins with session_ have to be found by the modelled network and venue, within 500 seeds; those with
 link_ by the tests of one link, for what the modelled venue does not do, or too seldom.
-Those of the market's Python files have to be caught by its own tests.
+Those of the market's Python files, and of the limiter, have to be caught by their own tests.
 """
 
 from __future__ import annotations
@@ -68,7 +68,9 @@ class Workshop:
 class SimWorkshop(Workshop):
     """For bugs of src/hlconn/sim: nothing is compiled."""
 
-    tests = [f"tests/sim/test_{name}.py" for name in ("signing", "exchange", "matching", "candles", "markets")]
+    tests = [
+        f"tests/sim/test_{name}.py" for name in ("signing", "exchange", "matching", "candles", "markets", "limits")
+    ]
 
     def build(self) -> str:
         shutil.copytree(self.tree / "src" / "hlconn", self.site / "hlconn", dirs_exist_ok=True)
@@ -105,6 +107,12 @@ class MarketWorkshop(SimWorkshop):
     tests = [f"tests/test_{name}.py" for name in ("market", "gaps", "streams")]
 
 
+class LimitsWorkshop(SimWorkshop):
+    """For bugs of the limiter."""
+
+    tests = ["tests/test_limits.py"]
+
+
 #: Who takes a patch all of whose files begin so; the first that fits.
 KINDS: list[tuple[tuple[str, ...], type[Workshop], str]] = [
     (("src/hlconn/sim/",), SimWorkshop, "sim"),
@@ -114,6 +122,7 @@ KINDS: list[tuple[tuple[str, ...], type[Workshop], str]] = [
         MarketWorkshop,
         "market",
     ),
+    (("src/hlconn/limits.py",), LimitsWorkshop, "limits"),
     (("",), Workshop, "."),
 ]
 #: Who takes a patch whose name begins so: the files alone do not tell, for trading has bugs there too.

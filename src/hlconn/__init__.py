@@ -12,7 +12,7 @@ from ._core.book import Book
 from ._core.classify import classify, classify_status
 from ._core.feed import Feed
 from ._core.histogram import Histogram
-from .config import Endpoints, Network, SessionConfig, TradingConfig
+from .config import Endpoints, LimitsConfig, Network, SessionConfig, TradingConfig
 from .errors import (
     Closed,
     ConfigError,
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from ._core.sign import Signed, Signer
     from .client import Client, connect
     from .gaps import Gap
+    from .limits import Limits, Request
     from .nonces import Nonces
     from .session.link import LinkState
     from .streams import Stream
@@ -113,6 +114,8 @@ __all__ = [
     "Instrument",
     "Instruments",
     "InvalidOrder",
+    "Limits",
+    "LimitsConfig",
     "LinkDown",
     "LinkState",
     "MarketKind",
@@ -130,6 +133,7 @@ __all__ = [
     "QueryFailed",
     "Reconciled",
     "Rejected",
+    "Request",
     "SessionConfig",
     "Side",
     "Signed",
@@ -168,6 +172,7 @@ _LATER = {
     "Differs": ".trading.orders",
     "FillEvent": ".trading.orders",
     "Gap": ".gaps",
+    "Limits": ".limits",
     "LinkState": ".session.link",
     "Nonces": ".nonces",
     "OrderEvent": ".trading.orders",
@@ -175,6 +180,7 @@ _LATER = {
     "OutcomeEvent": ".trading.orders",
     "Prepared": ".trading.trader",
     "Reconciled": ".trading.orders",
+    "Request": ".limits",
     "Signed": "._core.sign",
     "Signer": "._core.sign",
     "Stream": ".streams",

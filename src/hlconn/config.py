@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from .errors import ConfigError
@@ -14,7 +15,7 @@ from .errors import ConfigError
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ["Endpoints", "Network", "SessionConfig", "TradingConfig"]
+__all__ = ["Endpoints", "LimitsConfig", "Network", "SessionConfig", "TradingConfig"]
 
 
 class Network(Enum):
@@ -83,7 +84,8 @@ class SessionConfig:
     the socket is held responsible. slow_period_s, fast_period_s: how often the venue pushes l2Book; a stream that is
     silent for three periods, and for `silence_min_s`, is subscribed to again.
     sockets_per_minute, messages_per_minute, max_subscriptions: the venue's limits for one IP address, over all
-    connections: give less when something else uses the same address.
+    connections: give less when something else uses the same address. max_users, max_posts: accounts in subscriptions,
+    and posts without an answer, of one address; its docs say 10 users, its refusal 15, and 14 were seen to work.
     subscriptions_per_link, max_links: another link is opened once the others have so many, up to so many links; the
     venue allows ten for one IP address. redundancy: on how many links each subscription to market data is kept.
     """
@@ -98,6 +100,8 @@ class SessionConfig:
     sockets_per_minute: int = 30
     messages_per_minute: int = 2000
     max_subscriptions: int = 1000
+    max_users: int = 14
+    max_posts: int = 100
     subscriptions_per_link: int = 100
     max_links: int = 4
     redundancy: int = 1
@@ -123,6 +127,8 @@ class SessionConfig:
             "sockets_per_minute",
             "messages_per_minute",
             "max_subscriptions",
+            "max_users",
+            "max_posts",
             "subscriptions_per_link",
             "max_links",
             "redundancy",
@@ -141,6 +147,121 @@ class SessionConfig:
             raise ConfigError(
                 f"backoff_min_s ({self.backoff_min_s}) must not exceed backoff_max_s ({self.backoff_max_s})"
             )
+
+
+#: What an info request weighs, where that is not `LimitsConfig.info_weight`. Source of all of this: the venue's docs,
+#: "Rate limits and user limits".
+INFO_WEIGHTS: Mapping[str, int] = MappingProxyType(
+    {
+        "l2Book": 2,
+        "allMids": 2,
+        "clearinghouseState": 2,
+        "orderStatus": 2,
+        "spotClearinghouseState": 2,
+        "exchangeStatus": 2,
+        "userRole": 60,
+    }
+)
+#: How many rows of an answer weigh one more.
+ROWS_PER_WEIGHT: Mapping[str, int] = MappingProxyType(
+    {
+        "recentTrades": 20,
+        "historicalOrders": 20,
+        "userFills": 20,
+        "userFillsByTime": 20,
+        "fundingHistory": 20,
+        "userFunding": 20,
+        "nonUserFundingUpdates": 20,  # as the docs call the next one
+        "userNonFundingLedgerUpdates": 20,
+        "twapHistory": 20,
+        "userTwapSliceFills": 20,
+        "userTwapSliceFillsByTime": 20,
+        "delegatorHistory": 20,
+        "delegatorRewards": 20,
+        "validatorStats": 20,
+        "candleSnapshot": 60,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsConfig:
+    """The venue's budgets of requests: what `Limits` keeps to. Sources disagree about some, so every number is here.
+
+    weight_per_minute: of one IP address, over `/info`, `/exchange` and the explorer; give less when something else uses
+    the same address. weight_window: how the venue may count. "sliding" is safe however it does: never more than that in
+    any 60 s, so what was spent at once is missing for a minute. "bucket": spent weight comes back evenly, which is
+    smoother, and too much for a venue that counts minutes. reserve_weight: of it, for cancels alone.
+    info_weights, info_weight: of an info request, by type and otherwise. rows_per_weight: how many rows weigh one more,
+    by type. max_candles, most_rows: rows that an answer may have, of candleSnapshot and of others; learned when there
+    are more. batch_per_weight: so many entries of an action's batch weigh one more. explorer_weight: of one there.
+    post_weight: whether requests over a WebSocket weigh as much as over HTTP; not documented.
+
+    free_requests: what an address may send before it has traded; it has one more for each USDC. cancel_extra,
+    cancel_factor: up to so many more, or so many times as many, when it cancels. exhausted_s: from one request to the
+    next when that is used up. expired_requests: what an expired action costs.
+
+    refused_s, max_refused_s: after a 429 that names no time nothing is sent for so long, doubling with each one that
+    follows; no 429 holds anything back for longer than the latter. lost_after_s: a request that nobody tells the end of
+    counts as answered after so long. margin_s: added to the venue's minute, for clocks are not exact.
+    """
+
+    weight_per_minute: int = 1200
+    weight_window: Literal["sliding", "bucket"] = "sliding"
+    reserve_weight: int = 30
+    info_weights: Mapping[str, int] = field(default_factory=lambda: INFO_WEIGHTS)
+    info_weight: int = 20
+    rows_per_weight: Mapping[str, int] = field(default_factory=lambda: ROWS_PER_WEIGHT)
+    most_rows: int = 2000
+    max_candles: int = 5000
+    batch_per_weight: int = 40
+    explorer_weight: int = 40
+    post_weight: bool = True
+    free_requests: int = 10_000
+    cancel_extra: int = 100_000
+    cancel_factor: int = 2
+    exhausted_s: float = 10.0
+    expired_requests: int = 5
+    refused_s: float = 2.0
+    max_refused_s: float = 120.0
+    lost_after_s: float = 60.0
+    margin_s: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in (
+            "weight_per_minute",
+            "info_weight",
+            "most_rows",
+            "max_candles",
+            "batch_per_weight",
+            "explorer_weight",
+            "free_requests",
+            "cancel_factor",
+            "expired_requests",
+        ):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigError(f"{name} must be a whole number of at least 1, not {value!r}")
+        for name in ("reserve_weight", "cancel_extra"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:
+                raise ConfigError(f"{name} must be a whole number of at least 0, not {value!r}")
+        for name in ("exhausted_s", "refused_s", "max_refused_s", "lost_after_s"):
+            value = getattr(self, name)
+            if not 0 < value < float("inf"):
+                raise ConfigError(f"{name} must be a positive number, not {value!r}")
+        if not 0 <= self.margin_s < float("inf"):
+            raise ConfigError(f"margin_s must be at least 0, not {self.margin_s!r}")
+        if self.weight_window not in ("sliding", "bucket"):
+            raise ConfigError(f'weight_window is "sliding" or "bucket", not {self.weight_window!r}')
+        if self.reserve_weight >= self.weight_per_minute:
+            raise ConfigError(
+                f"reserve_weight ({self.reserve_weight}) leaves nothing of weight_per_minute ({self.weight_per_minute})"
+            )
+        for name in ("info_weights", "rows_per_weight"):
+            for key, value in getattr(self, name).items():
+                if type(value) is not int or value < 1:
+                    raise ConfigError(f"{name}[{key!r}] must be a whole number of at least 1, not {value!r}")
 
 
 def wall_clock_ms() -> int:

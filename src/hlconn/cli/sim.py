@@ -6,7 +6,7 @@ import argparse
 import asyncio
 from pathlib import Path
 
-from ..sim import DEFAULT_COINS, FAULTS, Rules, Venue, load_plan, serve
+from ..sim import DEFAULT_COINS, FAULTS, Limits, Rules, Venue, load_plan, serve
 
 __all__ = ["add_arguments", "run"]
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--usdc", type=float, default=10_000, help="perp money of each account (default: 10000)")
     parser.add_argument("--mainnet", action="store_true", help="take mainnet's signatures (default: testnet's)")
     parser.add_argument("--instant", action="store_true", help="carry out each action when it comes, in its own block")
+    parser.add_argument("--limits", action="store_true", help="keep to the real venue's limits of requests")
     parser.add_argument("--tls", metavar="CA.pem", type=Path, help="speak TLS; write the throw-away authority here")
     parser.add_argument(
         "--faults",
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
         instant=args.instant,
         rules=Rules(mainnet=args.mainnet),
         faults=load_plan(args.faults) if args.faults is not None else (),
+        limits=Limits() if args.limits else None,
     )
     if args.tls is not None:
         args.tls.write_bytes(venue.ca_pem)

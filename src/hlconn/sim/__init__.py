@@ -12,6 +12,7 @@ from .exchange import Rules
 from .faults import FAULTS, Fault, load_plan
 from .info import InfoRefused
 from .ledger import Fees
+from .limits import Limits
 from .markets import DEFAULT_COINS
 from .matching import HiddenBook, Level
 from .orders import Block, Trade
@@ -28,6 +29,7 @@ __all__ = [
     "History",
     "InfoRefused",
     "Level",
+    "Limits",
     "Party",
     "Pipe",
     "Rules",

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from . import account_actions
 from .actions import TAKES_VAULT, JsonObject, Refused, ok
 from .ledger import Account, Agent, Fees, Fill, Ledger
+from .limits import Budgets
 from .markets import PERP_DECIMALS, Market, Token, read_decimal
 from .matching import Book
 from .orders import Block, Order, Trade, Trigger
@@ -98,8 +99,10 @@ class Exchange:
         seed: int,
         history_blocks: int | None,
         debug: bool,
+        budgets: Budgets | None = None,
     ) -> None:
         self.markets, self.rules, self.debug = markets, rules, debug
+        self.budgets = budgets or Budgets(None)
         self.by_asset = {market.asset: market for market in markets.values()}
         self.books: dict[str, Book[Order]] = {name: Book() for name in markets}
         self.marks = {name: market.home_px for name, market in markets.items()}
@@ -271,7 +274,11 @@ class Exchange:
                     raise Refused(f"Vault not registered: {vault}")
                 account = self._vault(account, vault)
             # A batch of n counts as n. Source: exchange docs, "Rate limits and user limits", address-based limits.
-            account.requests += max(1, *(len(action.get(key, ())) for key in ("orders", "cancels", "modifies")))
+            count = max(1, *(len(action.get(key, ())) for key in ("orders", "cancels", "modifies")))
+            used, volume = account.requests, account.volume
+            if text := self.budgets.refusal(account.address, action["type"], used, count, volume, self.now_ms):
+                raise Refused(text)
+            account.requests += count
             self.new_hash()
             self.touched[account] = None
             return self._handlers[action["type"]](account, action)

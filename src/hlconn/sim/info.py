@@ -21,7 +21,6 @@ __all__ = ["BAD_SHAPE", "InfoRefused", "aggregated_fills", "answer"]
 BAD_SHAPE = "Failed to deserialize the JSON body into the target type"
 _MOST_FILLS = _MOST_ORDERS = 2_000
 _MOST_CANDLES = 5_000
-_FREE_REQUESTS = 10_000
 
 
 class InfoRefused(Exception):
@@ -261,7 +260,7 @@ def _user_rate_limit(exchange: Exchange, candles: dict[str, Candles], request: J
     return {
         "cumVlm": decimal_text(account.volume, PERP_DECIMALS),
         "nRequestsUsed": account.requests,
-        "nRequestsCap": _FREE_REQUESTS + account.volume // 10**PERP_DECIMALS,
+        "nRequestsCap": exchange.budgets.cap(account.volume),
         "nRequestsSurplus": 0,
     }
 

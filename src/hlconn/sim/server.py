@@ -15,6 +15,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from .faults import Fault
+from .limits import Gate
 from .streams import Answer, Session, Transport
 
 __all__ = ["HttpHost", "Server"]
@@ -42,7 +43,9 @@ class HttpHost(Protocol):
     """What the server needs of its venue. Both calls answer later, None meaning never."""
 
     max_buffer_bytes: int
+    gate: Gate
 
+    def admits_socket(self) -> bool: ...
     def open_session(self, transport: Transport) -> Session: ...
     def request(self, path: str, payload: object, reply: Callable[[Answer | None], object]) -> None: ...
     def dropped_slow_client(self) -> None: ...
@@ -191,15 +194,19 @@ class Server:
                 request.transport.abort()
             return _text(HTTPStatus.OK, "")
         status, value = answer
+        after_s = self._host.gate.retry_after_s() if status == HTTPStatus.TOO_MANY_REQUESTS else None
+        headers = {} if after_s is None else {"Retry-After": str(after_s)}
         if status == HTTPStatus.OK or value is None:
             data = value if isinstance(value, bytes) else orjson.dumps(value)
-            return web.Response(status=status, body=data, content_type="application/json")
+            return web.Response(status=status, body=data, content_type="application/json", headers=headers)
         return _text(status, value)
 
     async def _websocket(self, request: web.BaseRequest) -> web.StreamResponse:
         ws = web.WebSocketResponse(compress=False, max_msg_size=_MAX_REQUEST_BYTES)
         if not ws.can_prepare(request):
             return _text(HTTPStatus.BAD_REQUEST, "")
+        if not self._host.admits_socket():
+            return _text(HTTPStatus.TOO_MANY_REQUESTS, "")
         await ws.prepare(request)
         transport = request.transport
         if transport is None or transport.is_closing():

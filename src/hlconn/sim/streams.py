@@ -17,6 +17,7 @@ from .exchange import Exchange
 from .faults import Fault, Faults
 from .info import aggregated_fills
 from .ledger import Account, Fill
+from .limits import TOO_MANY, Gate
 from .orders import Block
 from .wire import Topic
 
@@ -72,12 +73,12 @@ class Host(Protocol):
     faults: Faults
     stats: Stats
     encode: wire.Encoder
+    gate: Gate
     idle_close_ms: float | None
 
     def now_ms(self) -> float: ...
     def after(self, ms: float, callback: Callable[[], object]) -> None: ...
-    def submit(self, payload: object, reply: Callable[[Answer | None], object]) -> None: ...
-    def request(self, path: str, payload: object, reply: Callable[[Answer | None], object]) -> None: ...
+    def post(self, kind: str, payload: object, reply: Callable[[Answer | None], object]) -> None: ...
     def forced(self, kind: str) -> Answer | None: ...
 
 
@@ -121,6 +122,9 @@ class Session:
             request = orjson.loads(text)
             if not isinstance(request, dict):
                 raise Malformed("not an object")
+            if not host.gate.admits_message():
+                self._error(TOO_MANY)
+                return
             match request.get("method"):
                 case "ping":
                     host.stats.pings += 1
@@ -158,6 +162,9 @@ class Session:
         if subscribed == (method == "subscribe"):
             self._error(f"Already {method}d: {orjson.dumps(echo).decode()}")
             return
+        if method == "subscribe" and (text := self._streams.refuses(topic)) is not None:
+            self._error(text)
+            return
         now_ms = host.now_ms()
         if method == "unsubscribe" or not host.faults.strikes("lose_ack", now_ms, topic.type):
             ack = {"method": method, "subscription": echo}
@@ -180,10 +187,17 @@ class Session:
         host.stats.posts += 1
         if (forced := host.forced("error")) is not None:
             self._error(forced[1].replace("{id}", str(post_id)))
-        elif kind == "action":
-            host.submit(payload, lambda answer: self._answer_post(post_id, None, answer))
-        else:
-            host.request("/info", payload, lambda answer: self._answer_post(post_id, payload.get("type"), answer))
+            return
+        if not host.gate.begin_post():
+            self._error(f"too many pending post requests id={post_id}")
+            return
+        info_type = payload.get("type") if kind == "info" else None
+
+        def reply(answer: Answer | None) -> None:
+            host.gate.end_post()
+            self._answer_post(post_id, info_type, answer)
+
+        host.post(kind, payload, reply)
 
     def _answer_post(self, post_id: int, info_type: object, answer: Answer | None) -> None:
         """Answer an action, or with its type an info request."""
@@ -310,6 +324,10 @@ class Pipe:
         else:
             self._session.receive(text)
 
+    def refuse(self) -> None:
+        """End it from the venue's side, before anything was said."""
+        self._session.end(None)
+
     def close(self) -> None:
         """End it from the client's side."""
         self.is_open = False
@@ -358,6 +376,16 @@ class Streams:
         self._topics: dict[Topic, dict[Session, int | None]] = {}
         self._by_kind: dict[tuple[str, str], dict[Topic, None]] = {}  # by type, and by coin or user
         self._told: dict[Topic, object] = {}  # of topics that repeat nothing
+
+    def refuses(self, topic: Topic) -> str | None:
+        """The text that refuses one more subscription, None when there is room for it."""
+        limits = self._host.gate.limits
+        if limits.users is None and limits.subscriptions is None:
+            return None
+        users = {topic.user for topic in self._topics if topic.user}
+        subscriptions = sum(map(len, self._topics.values()))
+        is_new_user = bool(topic.user) and topic.user not in users
+        return self._host.gate.refuses_subscription(subscriptions, len(users), is_new_user=is_new_user)
 
     def has(self, session: Session, topic: Topic) -> bool:
         return session in self._topics.get(topic, ())

@@ -29,6 +29,7 @@ from .candles import Candles
 from .exchange import Envelope, Exchange, Rules
 from .faults import CONNECTION_FAULTS, Fault, Faults
 from .ledger import Account, Agent
+from .limits import Budgets, Gate, Limits
 from .markets import DEFAULT_COINS, PERP_DECIMALS, USDC, Market, Token, markets_named, read_decimal
 from .matching import HiddenBook
 from .orders import Block, Order
@@ -91,7 +92,8 @@ class Venue:
     `request`. traders: False for books that hold nothing but what clients and `rest` put there. instant: an action is
     carried out when it comes, in a block of its own, not with the next one. answers: whether an action's answer comes
     before or after what its block sends on streams, or now so and now so. rules: see `Rules`. faults: things that go
-    wrong from the start on, see `fault`.
+    wrong from the start on, see `fault`. limits: what clients may do, `Limits()` for what the real venue lets one IP
+    address and one account do; None for no limits. `gate` counts what they use and what was refused.
 
     idle_close_s: a connection to which nothing was sent for so long is closed (stepped: in the venue's time); None for
     never; by default 60 as on the real venue, and never when stepped. greeting: send the plain-text first frame.
@@ -121,6 +123,7 @@ class Venue:
         answers: Literal["before", "after", "random"] = "before",
         rules: Rules | None = None,
         faults: Iterable[Fault] = (),
+        limits: Limits | None = None,
         idle_close_s: float | Literal["default"] | None = "default",
         greeting: bool = True,
         shuffle_keys: bool = False,
@@ -142,7 +145,9 @@ class Venue:
         if start_ms is None:
             start_ms = 1_750_000_000_000 if stepped else time.time_ns() // 1_000_000
         self.seed, self.max_buffer_bytes = seed, max_buffer_bytes
-        self.exchange = Exchange(listed, start_ms, rules or Rules(), seed, history_blocks, debug)
+        self.gate = Gate(limits, self.now_ms)
+        budgets = Budgets(self.gate.limits.free_requests)
+        self.exchange = Exchange(listed, start_ms, rules or Rules(), seed, history_blocks, debug, budgets)
         self.candles = {name: Candles(market) for name, market in listed.items()}
         self.stats = Stats()
         self.faults = Faults(seed)
@@ -390,8 +395,28 @@ class Venue:
         return Session(self, self.streams, transport, self._greeting)
 
     def pipe(self, latency_ms: float = 0) -> Pipe:
-        """A connection without a socket, on the venue's clock. latency_ms: of each message, in both directions."""
-        return Pipe(self, self.streams, self._greeting, latency_ms)
+        """A connection without a socket, on the venue's clock. latency_ms: of each message, in both directions.
+
+        One that is over a limit is closed at once, without a word.
+        """
+        is_admitted = self.admits_socket()
+        pipe = Pipe(self, self.streams, self._greeting and is_admitted, latency_ms)
+        if not is_admitted:
+            pipe.refuse()
+        return pipe
+
+    def admits_socket(self) -> bool:
+        """Whether one more WebSocket connection is within the limits."""
+        return self.gate.admits_socket(self.clients)
+
+    def post(self, kind: str, payload: object, reply: Callable[[Answer | None], object]) -> None:
+        """A `post` over a WebSocket, of kind "info" or "action"."""
+        if kind == "info":
+            self._request_after_a_while("info", payload, reply, is_post=True)
+        elif self.gate.admits("exchange", payload, is_post=True):
+            self.submit(payload, reply)
+        else:
+            reply((HTTPStatus.TOO_MANY_REQUESTS, None))
 
     def dropped_slow_client(self) -> None:
         self.stats.slow_clients_dropped += 1
@@ -399,16 +424,23 @@ class Venue:
     def request(self, path: str, payload: object, reply: Callable[[Answer | None], object]) -> None:
         """What `POST path` does: "/info" or "/exchange". reply is called with the HTTP status and the body, None for
         a connection that ends without an answer."""
-        kind = path.removeprefix("/")
-        if slow := self.faults.strikes("slow", self.now_ms(), kind):
-            self.after(slow.ms, lambda: self._request(kind, payload, reply))
-        else:
-            self._request(kind, payload, reply)
+        self._request_after_a_while(path.removeprefix("/"), payload, reply, is_post=False)
 
-    def _request(self, kind: str, payload: object, reply: Callable[[Answer | None], object]) -> None:
+    def _request_after_a_while(
+        self, kind: str, payload: object, reply: Callable[[Answer | None], object], *, is_post: bool
+    ) -> None:
+        if slow := self.faults.strikes("slow", self.now_ms(), kind):
+            self.after(slow.ms, lambda: self._request(kind, payload, reply, is_post=is_post))
+        else:
+            self._request(kind, payload, reply, is_post=is_post)
+
+    def _request(self, kind: str, payload: object, reply: Callable[[Answer | None], object], *, is_post: bool) -> None:
         now_ms = self.now_ms()
         if struck := self.faults.strikes("http_status", now_ms, kind):
             reply((struck.status, None if struck.status == HTTPStatus.TOO_MANY_REQUESTS else struck.body))
+            return
+        if not self.gate.admits(kind, payload, is_post=is_post):
+            reply((HTTPStatus.TOO_MANY_REQUESTS, None))
             return
         if self.faults.strikes("http_empty", now_ms, kind):
             reply = _instead(b"", reply)
@@ -420,9 +452,12 @@ class Venue:
             reply(forced)
         else:
             try:
-                reply((HTTPStatus.OK, info.answer(self.exchange, self.candles, payload)))
+                answer = info.answer(self.exchange, self.candles, payload)
             except info.InfoRefused as refused:
                 reply((refused.status, refused.text))
+                return
+            self.gate.answered(payload, answer, is_post=is_post)
+            reply((HTTPStatus.OK, answer))
 
     def submit(self, payload: object, reply: Callable[[Answer | None], object]) -> None:
         """An action, from wherever it came: judged and carried out with the next block."""
