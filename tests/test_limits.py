@@ -16,8 +16,7 @@ import pytest
 from stepped import run_stepped
 
 from hlconn import ConfigError, Limits, LimitsConfig, Request, SessionConfig, Throttled
-from hlconn.limits import LinkLimits, Window
-from hlconn.session import link
+from hlconn.limits import LinkLimits
 from hlconn.sim import Limits as VenueLimits
 from hlconn.sim import Venue
 from hlconn.sim.ledger import Fill
@@ -842,26 +841,6 @@ def test_over_http_on_a_faster_clock_no_call_meets_a_429() -> None:
 
 
 # What links share.
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_what_links_share_is_what_the_links_have_today(seed: int) -> None:
-    rng, now_s = Random(seed), 0.0
-    config = SessionConfig(messages_per_minute=120, sockets_per_minute=7)
-    ours, theirs = LinkLimits(config), link.Limits(config)
-    windows = Window(9, 10.0), link.Window(9, 10.0)
-    for _ in range(2000):
-        now_s += rng.choice([0.0, 0.01, 0.5, 3.0])
-        kind, reserve = rng.choice(["cancel", "user", "post", "market"]), rng.randrange(12)
-        free_s = ours.free_at(now_s, kind)
-        assert free_s == theirs.free_at(now_s, kind)
-        assert windows[0].free_at(now_s, reserve) == windows[1].free_at(now_s, reserve)
-        if free_s <= now_s:
-            ours.take(now_s, kind)
-            theirs.take(now_s, kind)
-        if windows[0].free_at(now_s) <= now_s:
-            for window in windows:
-                window.take(now_s)
 
 
 def test_a_user_who_is_followed_already_is_no_new_one() -> None:

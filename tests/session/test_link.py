@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from hlconn.config import SessionConfig
 from hlconn.errors import LinkDown, Throttled
+from hlconn.limits import Window
 from hlconn.session.link import (
     Connect,
     Disconnect,
@@ -31,7 +32,6 @@ from hlconn.session.link import (
     Subscribed,
     SubState,
     Up,
-    Window,
 )
 
 Subscription = Mapping[str, Any]

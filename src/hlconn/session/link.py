@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ import orjson
 
 from ..config import SessionConfig
 from ..errors import LinkDown, Throttled
+from ..limits import LinkLimits
 
 __all__ = [
     "Connect",
@@ -37,7 +37,6 @@ __all__ = [
     "Down",
     "Effect",
     "Forward",
-    "Limits",
     "Link",
     "LinkCounters",
     "LinkState",
@@ -49,19 +48,16 @@ __all__ = [
     "SubState",
     "Subscribed",
     "Up",
-    "Window",
     "canonical",
     "fold",
 ]
 
-_WINDOW_S = 60.0
 _SILENT_PERIODS = 3  # periods without a message after which a periodic stream counts as silent
 _LATE_S = 0.25  # a timer so late means that our own loop stood still: what came meanwhile may not have been read yet
 _PATIENCE_S = 60.0  # between two sockets given up for silence on them, or two refusals for a limit; doubles each time
 _MOST_PATIENCE_S = 600.0
 _BELIEVED = 3  # times a stream was subscribed to for its first message, after which its acknowledgement has to do
 _SLOWEST = 4  # how many times the usual time repeated tries are apart at most
-_MAX_POSTS = 100  # in flight at the venue, over all connections of an IP address (its docs, rate limits)
 _EPS_S = 1e-6  # sums of times are not exact
 _PING = b'{"method":"ping"}'
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
@@ -236,57 +232,6 @@ class LinkCounters:
     posts_lost: int = 0
 
 
-class Window:
-    """At most `limit` events in any `window_s` seconds: a budget that holds wherever the other side's minutes begin."""
-
-    def __init__(self, limit: int, window_s: float = _WINDOW_S) -> None:
-        self.limit, self.window_s = limit, window_s
-        self._times_s: deque[float] = deque()
-
-    def take(self, now_s: float) -> None:
-        self._times_s.append(now_s)
-
-    def free_at(self, now_s: float, reserve: int = 0) -> float:
-        """When one may happen that leaves room for `reserve` others; `now_s` when it may happen now."""
-        times_s = self._times_s
-        while times_s and times_s[0] + self.window_s <= now_s:
-            times_s.popleft()
-        over = len(times_s) - max(1, self.limit - reserve)
-        return now_s if over < 0 else times_s[over] + self.window_s
-
-
-class Limits:
-    """What all links of one pool share, for the venue counts per IP address. Subscriptions: those it may have now.
-
-    Pings are never held back: whatever else is sent leaves them room. Cancels come next. Posts and market data get
-    three quarters at most, so that neither keeps the other from ever being sent; the streams of a user are not counted
-    among the latter.
-    """
-
-    def __init__(self, config: SessionConfig) -> None:
-        limit = config.messages_per_minute
-        self.sockets = Window(config.sockets_per_minute)
-        self.messages = Window(limit)
-        self.subscriptions = 0
-        self.max_subscriptions = config.max_subscriptions
-        self._shares = {"post": Window(max(1, limit * 3 // 4)), "market": Window(max(1, limit * 3 // 4))}
-        self._for_pings = min(config.max_links * (1 + int(_WINDOW_S / config.ping_interval_s)), limit // 4)
-        self._for_cancels = limit // 16
-
-    def free_at(self, now_s: float, kind: str) -> float:
-        """When a message of this kind may be sent: "cancel", "user" (a subscription), "post" or "market"."""
-        if kind == "cancel":
-            return self.messages.free_at(now_s, self._for_pings)
-        free_s = self.messages.free_at(now_s, self._for_pings + self._for_cancels)
-        share = self._shares.get(kind)
-        return free_s if share is None else max(free_s, share.free_at(now_s))
-
-    def take(self, now_s: float, kind: str) -> None:
-        self.messages.take(now_s)
-        if (share := self._shares.get(kind)) is not None:
-            share.take(now_s)
-
-
 @dataclass(slots=True, eq=False)
 class _Subscription:
     """asked: the method whose answer is awaited. on: the venue has it, or may have it. sure: it has said so.
@@ -401,13 +346,13 @@ class Link:
         rng: Random,
         *,
         number: int = 0,
-        limits: Limits | None = None,
+        limits: LinkLimits | None = None,
         flow: Callable[[Mapping[str, Any]], int] = lambda _: -1,
         generation: int = 0,
     ) -> None:
         self._config = config
         self._rng = rng
-        self._limits = limits or Limits(config)
+        self._limits = limits or LinkLimits(config)
         self._flow = flow
         self.number = number
         self.state = LinkState.IDLE
@@ -520,15 +465,16 @@ class Link:
             raise LinkDown(f"no live connection: the link is {self.state.value}")
         if post_id in self._posts:
             raise ValueError(f"post {post_id} is already in flight")
-        if len(self._posts) >= _MAX_POSTS:
-            raise Throttled(f"{_MAX_POSTS} posts are in flight, the venue takes no more", timeout_s)
         limits, kind = self._limits, "cancel" if urgent else "post"
+        if limits.posts >= limits.max_posts:
+            raise Throttled(f"{limits.posts} posts are in flight, the venue takes no more", timeout_s)
         free_s = limits.free_at(now_s, kind)
         if free_s > now_s:
             raise Throttled(
                 f"the share of {kind}s in {limits.messages.limit} messages a minute is used up", free_s - now_s
             )
         limits.take(now_s, kind)
+        limits.posts += 1
         self.counters.posts += 1
         due_s = now_s + timeout_s
         self._posts[post_id] = due_s, now_s
@@ -681,6 +627,7 @@ class Link:
         for post_id in self._posts:
             self.counters.posts_lost += 1
             effects.append(PostLost(post_id, f"the link went down: {reason}", self.number))
+        self._limits.posts -= len(self._posts)
         self._posts.clear()
         self._dues.clear()
         for queue in self._queues.values():
@@ -747,6 +694,7 @@ class Link:
             what = entry[2]
             if isinstance(what, int):
                 del self._posts[what]
+                self._limits.posts -= 1
                 self.counters.posts_lost += 1
                 effects.append(PostLost(what, "no answer in time", self.number))
                 continue
@@ -776,9 +724,14 @@ class Link:
     def _set(self, sub: _Subscription, *, asked: str, on: bool) -> None:
         """The one place that moves a subscription, and with it what is kept about it."""
         self._asking += bool(asked) - bool(sub.asked)
-        self._limits.subscriptions -= sub.held
+        limits, user = self._limits, sub.folded.get("user")
+        limits.subscriptions -= sub.held
+        if user is not None:
+            limits.users[user] -= sub.held
         sub.asked, sub.on = asked, on
-        self._limits.subscriptions += sub.held
+        limits.subscriptions += sub.held
+        if user is not None:
+            limits.users[user] += sub.held
         if sub.period_s and on and not asked and not sub.failed:
             self._watched[sub.key] = sub
         else:
@@ -999,4 +952,5 @@ class Link:
         post = self._posts.pop(post_id, None)
         if post is None:
             return [Forward(channel, message, self.number)]
+        self._limits.posts -= 1
         return [PostAnswered(post_id, message, self.number, now_s - post[1])]

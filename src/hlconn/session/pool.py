@@ -18,11 +18,11 @@ from typing import Any
 
 from ..config import SessionConfig
 from ..errors import Closed, ConfigError
+from ..limits import LinkLimits
 from .link import (
     Disconnect,
     Down,
     Effect,
-    Limits,
     Link,
     LinkCounters,
     LinkState,
@@ -64,7 +64,7 @@ class Pool:
         flow: Callable[[Mapping[str, Any], int], int] = lambda _, __: -1,
     ) -> None:
         self._config, self._rng, self._flow = config, rng, flow
-        self.limits = Limits(config)
+        self.limits = LinkLimits(config)
         self._links: dict[int, Link] = {}
         self._before: dict[int, tuple[int, LinkCounters]] = {}  # generation and counters of links that were closed
         self._idle_since_s: dict[int, float] = {}
