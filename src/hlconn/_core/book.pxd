@@ -85,7 +85,6 @@ cdef class Book:
     cdef bint _l2_whole          # no update since the snapshot: the orders of each level are known
     cdef bint _doubt             # an l2Book message of the time of the l2 book says otherwise
     cdef int64_t _ahead_ms       # time of the first l2Book message that says otherwise, with no l2 since; NO_GAP: none
-    cdef int _proven             # one bit a feed: its message was compared with the l2 book, and equal
     cdef str _desync_reason
     cdef readonly int64_t desyncs, proofs
 

@@ -466,7 +466,6 @@ cdef class Book:
         state.recv_ns = recv_ns
         state.link = link
         state.present = True
-        self._proven &= ~(1 << feed)
         if not self._feeds[L2].present:
             self._fold(feed)
             self.recv_ns = recv_ns
@@ -620,12 +619,11 @@ cdef class Book:
     # False when the message of `feed` is of the time of the l2 book and says otherwise.
     cdef bint _prove(self, int feed) noexcept:
         cdef FeedState* state = &self._feeds[feed]
-        if not state.present or self._proven >> feed & 1 or state.message.time_ms != self._feeds[L2].message.time_ms:
+        if not state.present or state.message.time_ms != self._feeds[L2].message.time_ms:
             return True
         if not agrees(&state.message, &self._feeds[L2].message, self._l2_whole):
             return False
         self.proofs += 1
-        self._proven |= 1 << feed
         return True
 
     # An l2Book message came while l2 is in sync. One of the same time that differs is a reason for doubt, which the
