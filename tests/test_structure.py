@@ -44,7 +44,7 @@ RANKS: list[list[str]] = [
         "responses",
     ],
     ["session.link", "session.pool", "session.pylistener", "session.driver", "session.http"],
-    ["stats", "gaps", "streams", "market", "trading.ledger", "trading.orders", "trading.trader"],
+    ["stats", "gaps", "l2", "streams", "market", "trading.ledger", "trading.orders", "trading.trader"],
     ["client", "blocking"],
 ]
 SIM_MAY_IMPORT = {"errors", "types", "config"}
