@@ -1,7 +1,8 @@
 """Fuzz target: any bytes into Feed.on_message. Run by tools/fuzz.sh.
 
 What must hold, besides no finding of the sanitizers: only DecodeError; a refused message changes no array; an accepted
-one that orjson can read as well is, bit for bit, what orjson and float make of it.
+one that orjson can read as well is, bit for bit, what orjson and float make of it. An l2 update on a known snapshot is
+what the oracle makes of both, or a desync; a refused one leaves that book as it was.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ assert _build.SANITIZED, f"not the build for fuzzing: {_build.__file__}"
 COINS = [coin.name for coin in captures.COINS]
 SNAPSHOT = captures.example("slow")
 ROOM = 1 << 16
+LEVELS = [[{"px": f"{px}.0", "sz": "1.0", "n": 1} for px in side] for side in (range(99, 79, -1), range(101, 121))]
+L2_SNAPSHOT = captures.wire({"channel": "l2", "data": {"s": {"coin": "BTC", "time": 1, "levels": LEVELS}}})
 
 
 class Harness:
@@ -52,6 +55,7 @@ class Harness:
         for coin in COINS:
             self.feed.on_trades(coin, None)  # it forgets which trades were seen
             self.feed.on_trades(coin, self.on_trades)
+        self.check_l2(data)
         self.books.clear()
         self.rows = None
         px, sz, n = self.btc.px.tobytes(), self.btc.sz.tobytes(), self.btc.n.tobytes()
@@ -67,6 +71,26 @@ class Harness:
             self.check_book(data, self.books[0])
         if self.rows is not None:
             self.check_trades(data, self.rows)
+
+    def check_l2(self, data: bytes) -> None:
+        feed = Feed()
+        book = feed.book("BTC", feeds=("l2", "slow"))
+        feed.on_message(L2_SNAPSHOT)
+        before = [book.px.tobytes(), book.sz.tobytes(), book.n.tobytes()]
+        try:
+            feed.on_message(captures.exact(data))
+        except DecodeError:
+            assert before == [book.px.tobytes(), book.sz.tobytes(), book.n.tobytes()]
+            return
+        if book.desyncs or not feed.flow({"type": "l2", "coin": "BTC"}, 0) - 1 or b'"s"' in data:
+            return
+        try:
+            want = oracles.l2_after(LEVELS, data)
+        except oracles.Refused:
+            return
+        for row, side in enumerate(want):
+            assert book.px[row, : book.count[row]].tolist() == [px for px, _ in side[:20]]
+            assert book.sz[row, : book.count[row]].tolist() == [sz for _, sz in side[:20]]
 
     def check_book(self, data: bytes, shown: Book) -> None:
         for row, sign in ((0, -1), (1, 1)):

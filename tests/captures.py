@@ -7,9 +7,11 @@ Values are invented; shapes, key order and the spelling of numbers are the venue
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -267,6 +269,15 @@ def corpus(directory: Path) -> int:
                 continue
             message = example(name, coin)
             found |= {message, respell(message, rng), message[: rng.randrange(len(message))], damaged(message, rng)}
+    for seed in range(20):  # what fuzz_feed.py's l2 book stands on has these levels
+        put = [{"p": decimal_text(rng.randint(790, 1000), 1), "s": decimal_text(rng.randint(1, 9999), 3)}]
+        update = {"c": "BTC", "t": seed, "l": [put, []], "r": [[], rng.sample(range(20), rng.randint(0, 3))]}
+        plain = wire({"channel": "l2", "data": {"u": update}})
+        stream = zlib.compressobj(wbits=-15)
+        text = base64.b64encode(stream.compress(wire(update)) + stream.flush()).decode()
+        found |= {plain, respell(plain, rng), damaged(plain, rng), wire({"channel": "l2", "data": {"c": text}})}
+        levels = [side(rng, COINS[0], 20, 100 - row * -1, 2 * row - 1) for row in range(2)]
+        found.add(wire({"channel": "l2", "data": {"s": {"coin": "BTC", "time": seed, "levels": levels}}}))
     for message in found:
         (directory / hashlib.sha1(message).hexdigest()[:16]).write_bytes(message)
     return len(found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +112,21 @@ def read_book(message: bytes) -> BookMessage:
     feed = "bbo" if channel == "bbo" else "fast" if data.get("fast") is True else "slow"
     aggregated = channel == "l2Book" and data.get("spread") is not None
     return BookMessage(coin, feed, time_ms, (bids, asks), aggregated)
+
+
+def l2_after(levels: list[list[dict[str, Any]]], message: bytes) -> list[list[tuple[float, float]]]:
+    """Both sides, best first, after the update of an l2 message, plain or compressed, on those of a snapshot."""
+    data = keyed(load(message), "data")["data"]
+    if "c" in data:
+        data = {"u": load(zlib.decompress(base64.b64decode(data["c"]), wbits=-15))}
+    update = keyed(keyed(data, "u")["u"], "c", "t", "l", "r")
+    out = []
+    for row in range(2):
+        kept = [level for at, level in enumerate(levels[row]) if at not in update["r"][row]]
+        side = {decimal(level["px"]): decimal(level["sz"]) for level in kept}
+        side |= {decimal(level["p"]): decimal(level["s"]) for level in update["l"][row]}
+        out.append(sorted(side.items(), reverse=row == 0))
+    return out
 
 
 def once(rows: NDArray[Any]) -> NDArray[Any]:

@@ -47,6 +47,7 @@ RANKS: list[list[str]] = [
     [
         "stats",
         "gaps",
+        "l2",
         "streams",
         "rows",
         "market",

@@ -65,13 +65,15 @@ class Grade(IntEnum):
     """What a book's levels rest on since it was last live. Compare with `>=`.
 
     NONE: nothing yet. TOP: `bbo` only, one level a side. SLOW: 20 levels, about every 5 s.
-    FAST: 5 levels, about every 0.5 s. Source: the venue's cadences as measured in 2026, see docs.
+    FAST: 5 levels, about every 0.5 s. L2: every level the venue shows, with each change. Source: the venue's cadences
+    as measured in 2026, see docs.
     """
 
     NONE = 0
     TOP = 10
     SLOW = 30
     FAST = 40
+    L2 = 50
 
 
 _TRADE_FIELDS = [("time", "<i8"), ("px", "<f8"), ("sz", "<f8"), ("tid", "<i8"), ("side", "i1")]

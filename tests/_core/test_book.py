@@ -441,7 +441,7 @@ def test_a_message_of_another_coin_is_refused_and_proves_nothing(message: bytes)
 def test_a_message_of_another_channel_is_refused_and_proves_nothing(message: bytes) -> None:
     book = Book("BTC")
     book.apply(SLOW)
-    with pytest.raises(DecodeError, match="l2Book and bbo messages only"):
+    with pytest.raises(DecodeError, match="l2Book, bbo and l2 messages only"):
         book.apply(message)
     assert not book.stale
 

@@ -327,7 +327,7 @@ def test_every_message_is_counted_once_under_what_became_of_it() -> None:
         (b"", "other", "errors"),
         (b"\x00", "other", "errors"),
     ]
-    want = {channel: dict(NONE) for channel in ("l2Book", "bbo", "trades", "other")}
+    want = {channel: dict(NONE) for channel in ("l2Book", "bbo", "trades", "l2", "other")}
     for again in range(2):
         for message, channel, event in script:
             want[channel]["messages"] += 1

@@ -7,7 +7,8 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memmove, memset
 
 from hlconn._core.codec cimport (
-    CH_BBO, CH_L2BOOK, BookMessage, BookSide, Envelope, raise_decode, read_book, read_envelope)
+    CH_BBO, CH_L2, CH_L2BOOK, L2_COMPRESSED, L2_SNAPSHOT, MAX_L2_LEVELS, BookMessage, BookSide, Envelope,
+    inflate_l2, raise_decode, read_book, read_envelope, read_l2_inflated, read_l2_snapshot, read_l2_update)
 from hlconn._core.cursor cimport DECODE_COIN, DECODE_OK, DecodeStatus, must
 
 import numpy as np
@@ -24,13 +25,16 @@ hl_publish_choose(False)
 
 cdef enum:
     FAST_LEVELS = 5      # a fast side with fewer levels is the whole side
+    SLOW_LEVELS = 20
     MESSAGE_LEVELS = 100  # levels a side that a message is remembered with, at least
     MAX_DEPTH = 10000
     SIDES = 2
 
 cdef str NOTHING = "nothing received yet"
 cdef str NO_SNAPSHOT = "no snapshot yet"
-cdef tuple FEED_NAMES = ("slow", "fast", "bbo")  # in the order of the enum
+cdef str DIFFERS = "differs from the l2Book of the same time"
+cdef tuple FEED_NAMES = ("slow", "fast", "bbo", "l2")  # in the order of the enum
+cdef tuple SHOWN_FEEDS = ("l2", *FEEDS)
 
 
 cdef class Arena:
@@ -163,6 +167,49 @@ cdef int64_t version_of(FeedState* state, BookMessage* message, int link) noexce
     return -1
 
 
+# --- l2 --------------------------------------------------------------------------------------------------------
+
+# Set the level of a price in a side that is sorted and has room for one more.
+cdef void put(BookSide* side, int row, double px, double sz) noexcept nogil:
+    cdef Py_ssize_t low = 0
+    cdef Py_ssize_t high = side.kept
+    cdef Py_ssize_t at
+    while low < high:
+        at = (low + high) // 2
+        if worse(row, px, side.px[at]):
+            low = at + 1
+        else:
+            high = at
+    if low == side.kept or side.px[low] != px:
+        memmove(side.px + low + 1, side.px + low, <size_t>(side.kept - low) * sizeof(double))
+        memmove(side.sz + low + 1, side.sz + low, <size_t>(side.kept - low) * sizeof(double))
+        memmove(side.n + low + 1, side.n + low, <size_t>(side.kept - low) * sizeof(int64_t))
+        side.kept += 1
+    side.px[low] = px
+    side.sz[low] = sz
+    side.n[low] = 0  # an update does not say it
+
+
+# Is an l2Book message what the full book has at its top?
+cdef bint agrees(BookMessage* said, BookMessage* full, bint with_n) noexcept nogil:
+    cdef BookSide* some
+    cdef BookSide* side
+    cdef Py_ssize_t most = FAST_LEVELS if said.fast else SLOW_LEVELS
+    cdef Py_ssize_t count
+    cdef int row
+    for row in range(SIDES):
+        some = &said.side[row]
+        side = &full.side[row]
+        count = min(some.total, most)
+        if side.kept < count or (some.total < most and side.kept > count):
+            return False
+        if (memcmp(some.px, side.px, <size_t>count * sizeof(double)) != 0
+                or memcmp(some.sz, side.sz, <size_t>count * sizeof(double)) != 0
+                or with_n and memcmp(some.n, side.n, <size_t>count * sizeof(int64_t)) != 0):
+            return False
+    return True
+
+
 cdef bint differs(double* a, double* b) noexcept nogil:
     return memcmp(a, b, sizeof(double)) != 0
 
@@ -171,7 +218,8 @@ cdef class Book:
     """One coin's order book, in numpy arrays reused from message to message.
 
     coin: as the venue writes it. depth: levels a side that the arrays hold, 1 to 10,000.
-    feeds: those the book is meant to be fed from ("bbo", "fast", "slow"). With "slow" or "fast" among them only
+    feeds: those the book is meant to be fed from ("bbo", "fast", "slow", and "l2", which has to have "fast" or "slow"
+    beside it to prove it). With "slow" or "fast" among them only
     an l2Book message ends staleness; with "bbo" alone a bbo does.
     aggregated: for l2Book messages with nSigFigs. No message says with which, so that whoever subscribes has to tell
     `Feed.aggregated` which link carries them. Such a book takes no others, and any other book none of them.
@@ -182,13 +230,15 @@ cdef class Book:
     n: int64 (2, depth), resting orders. count: int64 (2,), levels in use.
     changed: bool (2, depth), the levels that the last applied message changed.
     time_ms: the venue's time of the newest message in the book. recv_ns: our clock when the last one arrived.
-    seq: messages applied so far.
+    seq: messages applied so far; it rises whenever the levels change.
+    desyncs: how often the l2 book was found not to be the venue's. proofs: how often an l2Book message equalled it.
 
     The arrays belong to the book, are read-only, never move, and change with the next message: copy what you keep.
 
     The book is the fold, in venue time (equal time: bbo last), of the last message of each feed. slow: both sides are
     exactly these levels. fast: exactly these down to its last price; deeper levels stay when the side has 5, go when
-    it has fewer. bbo: nothing better than its price, its size at its price; null empties the side.
+    it has fewer. bbo: nothing better than its price, its size at its price; null empties the side. l2, while in sync:
+    nothing else, and n is 0 for a level that came by an update.
     Source: the venue's docs, WebSocket > Subscriptions, `WsBook` and `WsBbo`; cadences as measured in 2026.
     """
 
@@ -246,6 +296,7 @@ cdef class Book:
         for i in range(FEED_COUNT):
             self._feeds[i].message.cap = cap
         self._scratch.cap = cap
+        self._ahead_ms = NO_GAP
         self._lost = True
         self._restart = True
         self._reason = NOTHING
@@ -261,25 +312,69 @@ cdef class Book:
         cdef int feed
         for name in feeds:
             if name not in FEED_NAMES:
-                raise ConfigError(f"unknown feed {name!r}: a book is fed from " + ", ".join(FEEDS))
+                raise ConfigError(f"unknown feed {name!r}: a book is fed from " + ", ".join(SHOWN_FEEDS))
             feed = FEED_NAMES.index(name)
             if feed < BBO and not wanted >> feed & 1:
                 self._since_ns[feed] = 0
             wanted |= 1 << feed
         if not wanted:
-            raise ConfigError("a book needs at least one feed of " + ", ".join(FEEDS))
+            raise ConfigError("a book needs at least one feed of " + ", ".join(SHOWN_FEEDS))
+        if wanted >> L2 & 1 and not wanted & (1 << SLOW | 1 << FAST):
+            raise ConfigError("nothing proves the l2 feed but l2Book: a book of l2 needs slow or fast beside it")
+        if wanted >> L2 & 1 and self.aggregated:
+            raise ConfigError("an aggregated book has no l2 feed: its messages do not say whose they are")
+        if wanted >> L2 & 1 and self._l2_room is None:
+            self._make_l2()
         if self._wanted == 1 << BBO and wanted != 1 << BBO and not self._lost:
             self._cease(self.time_ms, NO_SNAPSHOT)
             self._lost = True  # a top of one level a side is no longer all that was asked for
             self._reason = NO_SNAPSHOT
+        return self._want(wanted)
+
+    cdef int _want(self, int wanted) except -1:
         self._wanted = wanted
-        self.feeds = tuple([name for name in FEEDS if wanted >> FEED_NAMES.index(name) & 1])
+        self.feeds = tuple([name for name in SHOWN_FEEDS if wanted >> FEED_NAMES.index(name) & 1])
         return 0
+
+    cdef int _make_l2(self) except -1:
+        cdef double* p
+        cdef int i
+        self._l2_room = Arena(MAX_L2_LEVELS * 3 * 8 * SIDES * 3)
+        p = <double*>self._l2_room.data
+        for i in range(SIDES):
+            place(&self._feeds[L2].message.side[i], &p, MAX_L2_LEVELS)
+            place(&self._l2_next.side[i], &p, MAX_L2_LEVELS)
+            place(&self._l2_news.side[i], &p, MAX_L2_LEVELS)
+        self._feeds[L2].message.cap = self._l2_next.cap = MAX_L2_LEVELS
+        return 0
+
+    cdef int narrow(self, int feed) except -1:
+        cdef int wanted = self._wanted & ~(1 << feed)
+        if not wanted or wanted >> L2 & 1 and not wanted & (1 << SLOW | 1 << FAST):
+            raise ConfigError(f"the book of {self.coin} is fed from {', '.join(self.feeds)}: "
+                              f"it cannot be without {FEED_NAMES[feed]}")
+        if wanted == self._wanted:
+            return 0
+        self._gap_new_ms = NO_GAP
+        self._want(wanted)
+        self._down &= ~(1 << feed)
+        self._silent &= ~(1 << feed)
+        if feed == L2:
+            self._end_l2()
+        elif not self._restart:
+            self._feeds[feed].present = False
+            self._refold()
+        if not self._lost and wanted != 1 << BBO and not (
+                self._feeds[SLOW].present or self._feeds[FAST].present or self._feeds[L2].present):
+            self._cease(self.time_ms, NO_SNAPSHOT)
+            self._lost = True
+            self._reason = NO_SNAPSHOT
+        return self._clear()
 
     # --- writing ---
 
     def apply(self, message: bytes | memoryview, recv_ns: int = 0) -> bool:
-        """Fold in one l2Book or bbo message of this coin, as received (the whole frame with its "channel").
+        """Fold in one l2Book, bbo or l2 message of this coin, as received (the whole frame with its "channel").
 
         recv_ns: our monotonic clock when it arrived. Returns whether it changed anything: a message older than the
         last one of its own feed does not. Raises DecodeError and leaves every level as it was; the book is stale
@@ -287,6 +382,8 @@ cdef class Book:
         """
         cdef Py_buffer view
         cdef Envelope envelope
+        cdef const char* buf
+        cdef Py_ssize_t size
         cdef Py_ssize_t at = 0
         cdef DecodeStatus status
         cdef Folded folded
@@ -294,19 +391,33 @@ cdef class Book:
             raise TypeError("this is a copy of a book: it does not change")
         PyObject_GetBuffer(message, &view, 0)
         try:
-            status = read_envelope(<const char*>view.buf, view.len, &envelope, &at)
+            buf, size = <const char*>view.buf, view.len
+            status = read_envelope(buf, size, &envelope, &at)
+            if status == DECODE_OK and envelope.channel == CH_L2 and envelope.l2 == L2_COMPRESSED:
+                try:
+                    plain = inflate_l2(&envelope)
+                except DecodeError:
+                    self.distrust("bad message", False)
+                    raise
+                buf, size = PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain)
+                status = read_l2_inflated(buf, size, &envelope, &at)
             if status != DECODE_OK:
                 self.distrust("bad message", False)
-                raise_decode(&envelope, status, <const char*>view.buf, view.len, at)
-            if envelope.channel != CH_L2BOOK and envelope.channel != CH_BBO:
+                raise_decode(&envelope, status, buf, size, at)
+            if envelope.channel != CH_L2BOOK and envelope.channel != CH_BBO and envelope.channel != CH_L2:
                 raise DecodeError(envelope.name.p[:envelope.name.n].decode("utf-8", "replace"), 0, b"",
-                                  "a book reads l2Book and bbo messages only")
+                                  "a book reads l2Book, bbo and l2 messages only")
             if envelope.coin.n != PyBytes_GET_SIZE(self._name) or memcmp(
                     envelope.coin.p, PyBytes_AS_STRING(self._name), <size_t>envelope.coin.n) != 0:
-                raise_decode(&envelope, DECODE_COIN, <const char*>view.buf, view.len, 0)
-            folded = self.fold_in(<const char*>view.buf, view.len, &envelope, recv_ns, 0)
+                raise_decode(&envelope, DECODE_COIN, buf, size, 0)
+            if envelope.channel == CH_L2:
+                folded = self.fold_l2(buf, size, &envelope, recv_ns, 0)
+            else:
+                folded = self.fold_in(buf, size, &envelope, recv_ns, 0)
             if folded == FOLD_BAD:
-                raise_decode(&envelope, self._bad_status, <const char*>view.buf, view.len, self._bad_at)
+                raise_decode(&envelope, self._bad_status, buf, size, self._bad_at)
+            if folded == FOLD_OTHER and envelope.channel == CH_L2:
+                raise DecodeError("l2", 0, b"", 'this book has no l2 feed: make it with "l2" among its feeds')
             if folded == FOLD_OTHER:
                 raise DecodeError("l2Book", 0, b"", "of an aggregated subscription (nSigFigs): a book made with "
                                   "aggregated=True reads those, and no others")
@@ -318,14 +429,12 @@ cdef class Book:
                         int link) except? FOLD_BAD:
         cdef Py_ssize_t at = 0
         cdef int feed
-        cdef int i
         cdef FeedState* state
         cdef int64_t version
         cdef BookMessage swap
         cdef DecodeStatus status = read_book(buf, size, envelope, &self._scratch, &at)
         if status != DECODE_OK:
-            self._bad_live = not self.is_stale()
-            self.distrust("bad message", False)
+            self._mistrust("bad message", False)
             self._bad_status = status
             self._bad_at = at
             return FOLD_BAD
@@ -339,11 +448,7 @@ cdef class Book:
         self._heard = feed
         state = &self._feeds[feed]
         if self._restart:
-            for i in range(FEED_COUNT):
-                self._feeds[i].present = False
-            self._under = NULL
-            self._skip[0] = self._skip[1] = -1  # what the arrays show has nothing to do with the new fold
-            self._restart = False
+            self._begin()
         if state.present and self._scratch.time_ms < state.message.time_ms:
             return FOLD_LATE
         if state.present and self._scratch.time_ms == state.message.time_ms and not self._down >> feed & 1:
@@ -361,9 +466,33 @@ cdef class Book:
         state.recv_ns = recv_ns
         state.link = link
         state.present = True
-        self._fold(feed)
+        if not self._feeds[L2].present:
+            self._fold(feed)
+            self.recv_ns = recv_ns
+            self.seq += 1
+            return self._settle(feed, recv_ns, FOLD_APPLIED)
+        self._under = NULL
+        if feed != BBO:
+            self._compare(feed)
+        if self._feeds[L2].present:
+            return self._settle(feed, recv_ns, FOLD_KEPT)
         self.recv_ns = recv_ns
-        self.seq += 1
+        return self._settle(feed, recv_ns, FOLD_APPLIED)  # l2 was found wrong: the others are shown
+
+    # The link was lost: what was heard before, and what the arrays show, has nothing to do with the new fold.
+    cdef int _begin(self) except -1:
+        cdef int i
+        for i in range(FEED_COUNT + 1):
+            self._feeds[i].present = False
+        self._doubt = False
+        self._under = NULL
+        self._skip[0] = self._skip[1] = -1
+        self._restart = False
+        return 0
+
+    # A message of `feed` was taken: what it says about trust. Whoever waits for the book to be live is called, even
+    # when no level has changed.
+    cdef Folded _settle(self, int feed, int64_t recv_ns, Folded folded) except? FOLD_BAD:
         if self._lost and (feed != BBO or self._wanted == 1 << BBO):
             self._lost = False
             self._since_ns[SLOW] = self._since_ns[FAST] = recv_ns
@@ -371,10 +500,177 @@ cdef class Book:
             self._reason = NO_SNAPSHOT
         self._silent &= ~(1 << feed)
         self._down &= ~(1 << feed)
+        self._clear()
+        if folded == FOLD_KEPT and self._gap_new_ms != NO_GAP:
+            memset(self._changed, 0, <size_t>(SIDES * self.depth))
+            self.recv_ns = recv_ns
+            self.seq += 1
+            return FOLD_APPLIED
+        return folded
+
+    cdef int _clear(self) except -1:
         if self._gap_ms != NO_GAP and not self.is_stale():
             self._gap_new_ms = self._gap_ms
             self._gap_ms = NO_GAP
-        return FOLD_APPLIED
+        return 0
+
+    # --- l2 ---
+
+    cdef Folded fold_l2(self, const char* buf, Py_ssize_t size, Envelope* envelope, int64_t recv_ns,
+                        int link) except? FOLD_BAD:
+        cdef FeedState* state = &self._feeds[L2]
+        cdef BookMessage swap
+        cdef Py_ssize_t at = 0
+        cdef bint whole = envelope.l2 == L2_SNAPSHOT
+        cdef int64_t seq = self.seq
+        cdef DecodeStatus status
+        cdef str wrong = None
+        if not self._wanted >> L2 & 1:
+            return FOLD_OTHER
+        self._heard = L2
+        self._gap_new_ms = NO_GAP
+        if whole:
+            status = read_l2_snapshot(buf, size, envelope, &self._l2_next, &at)
+        else:
+            status = read_l2_update(buf, size, envelope, &self._l2_news, &at)
+        if status != DECODE_OK:
+            if whole or state.present:
+                self.desync("bad message")
+            self._bad_status = status
+            self._bad_at = at
+            return FOLD_BAD
+        if whole and self._restart:
+            self._begin()
+        if not whole and (self._restart or not state.present):
+            return FOLD_LATE
+        if state.present and link != state.link and (not whole or self._l2_next.time_ms < state.message.time_ms):
+            self._first, self._first_ns = state.link, state.recv_ns
+            return FOLD_TWIN  # positions count in the snapshot of their own link
+        if whole:
+            if state.present and self._l2_next.time_ms < state.message.time_ms:
+                wrong = "time went back"
+        elif self._l2_news.time_ms < state.message.time_ms:
+            wrong = "time went back"
+        elif self._doubt and self._l2_news.time_ms > state.message.time_ms:
+            wrong = DIFFERS
+        else:
+            wrong = self._merge_l2()
+        if wrong is not None:
+            self.desync(wrong)
+            return FOLD_KEPT if self.seq == seq else FOLD_APPLIED
+        swap = state.message
+        state.message = self._l2_next
+        self._l2_next = swap
+        state.recv_ns = recv_ns
+        state.link = link
+        state.present = True
+        self._l2_whole = whole
+        self._fold(L2)
+        self.recv_ns = recv_ns
+        self.seq += 1
+        self._ahead_ms = NO_GAP
+        self._doubt = False
+        if not (self._prove(SLOW) and self._prove(FAST)):
+            self._cease(state.message.time_ms, f"l2 {DIFFERS}")
+            self._doubt = True
+            self._ahead_ms = state.message.time_ms
+        return self._settle(L2, recv_ns, FOLD_APPLIED)
+
+    # What `_l2_news` makes of the book, into `_l2_next`; what is wrong with it, or None.
+    cdef str _merge_l2(self):
+        cdef BookMessage* old = &self._feeds[L2].message
+        cdef BookMessage* new = &self._l2_next
+        cdef BookSide* side
+        cdef BookSide* news
+        cdef uint8_t gone[MAX_L2_LEVELS]
+        cdef int64_t position
+        cdef Py_ssize_t i
+        cdef Py_ssize_t kept
+        cdef int row
+        new.time_ms = self._l2_news.time_ms
+        for row in range(SIDES):
+            memset(gone, 0, sizeof(gone))
+            for i in range(self._l2_news.removals[row]):
+                position = self._l2_news.removed[row][i]
+                if not 0 <= position < old.side[row].kept:
+                    return f"position {position} of {old.side[row].kept} {'asks' if row else 'bids'}"
+                if gone[position]:
+                    return f"position {position} twice"
+                gone[position] = 1
+            side = &new.side[row]
+            kept = 0
+            for i in range(old.side[row].kept):
+                if not gone[i]:
+                    side.px[kept] = old.side[row].px[i]
+                    side.sz[kept] = old.side[row].sz[i]
+                    side.n[kept] = old.side[row].n[i]
+                    kept += 1
+            side.kept = kept
+            news = &self._l2_news.side[row]
+            for i in range(news.kept):
+                if side.kept == MAX_L2_LEVELS:
+                    return f"more than {MAX_L2_LEVELS} levels"
+                put(side, row, news.px[i], news.sz[i])
+            side.total = side.kept
+        if new.side[0].kept and new.side[1].kept and new.side[0].px[0] >= new.side[1].px[0]:
+            return "the sides cross"
+        return None
+
+    # False when the message of `feed` is of the time of the l2 book and says otherwise.
+    cdef bint _prove(self, int feed) noexcept:
+        cdef FeedState* state = &self._feeds[feed]
+        if not state.present or state.message.time_ms != self._feeds[L2].message.time_ms:
+            return True
+        if not agrees(&state.message, &self._feeds[L2].message, self._l2_whole):
+            return False
+        self.proofs += 1
+        return True
+
+    # An l2Book message came while l2 is in sync. One of the same time that differs is a reason for doubt, which the
+    # rest of that block's updates may take away again. One that is newer may be ahead of its update; but when the next
+    # one comes and no update has, updates are missing.
+    cdef int _compare(self, int feed) except -1:
+        cdef BookMessage* said = &self._feeds[feed].message
+        cdef BookMessage* full = &self._feeds[L2].message
+        if said.time_ms < full.time_ms:
+            return 0
+        if said.time_ms == full.time_ms:
+            if self._prove(feed):
+                return 0
+            self._cease(full.time_ms, f"l2 {DIFFERS}")
+            self._doubt = True
+        elif agrees(said, full, False):
+            self._doubt = False
+            self._ahead_ms = NO_GAP
+            return 0
+        elif self._ahead_ms != NO_GAP and said.time_ms > self._ahead_ms:
+            return self.desync(DIFFERS if self._doubt else "no update while l2Book went on")
+        if self._ahead_ms == NO_GAP:
+            self._ahead_ms = said.time_ms
+        return 0
+
+    cdef int desync(self, str reason) except -1:
+        self.desyncs += 1
+        self._desync_reason = reason
+        return self.lose(f"desync: {reason}", L2)
+
+    # l2 is not in sync any more: show what the other feeds say, if anything.
+    cdef int _end_l2(self) except -1:
+        if not self._feeds[L2].present:
+            return 0
+        self._feeds[L2].present = False
+        self._doubt = False
+        self._ahead_ms = NO_GAP
+        return self._refold()
+
+    cdef int _refold(self) except -1:
+        self._under = NULL
+        if self._restart or self._feeds[L2].present or not (
+                self._feeds[SLOW].present or self._feeds[FAST].present or self._feeds[BBO].present):
+            return 0
+        self._fold(SLOW)
+        self.seq += 1
+        return 0
 
     # Bring the arrays to the fold of `_feeds`, of which `feed` just changed.
     cdef int _fold(self, int feed) except -1:
@@ -383,6 +679,12 @@ cdef class Book:
         cdef FeedState* fast = &self._feeds[FAST]
         cdef BookSide* sides
         cdef int row
+        if self._feeds[L2].present:
+            for row in range(SIDES):
+                self._skip[row] = -1
+                self._show(row, &self._feeds[L2].message.side[row], NULL, 0)
+            self.time_ms = self._feeds[L2].message.time_ms
+            return 0
         if feed != BBO or self._under == NULL:
             if slow.present and not (fast.present and fast.message.time_ms >= slow.message.time_ms):
                 self._under = &slow.message.side[0]  # both sides are exactly these levels
@@ -483,7 +785,7 @@ cdef class Book:
     # --- trust ---
 
     cdef bint is_stale(self) noexcept:
-        return self._lost or self._silent != 0 or self._down != 0
+        return self._lost or self._silent != 0 or self._down != 0 or self._doubt
 
     # The book is about to be stale, for a reason that makes doubtful what came after `from_ms`.
     cdef int _cease(self, int64_t from_ms, str reason) except -1:
@@ -494,13 +796,20 @@ cdef class Book:
             self._gap_ms = from_ms
         return 0
 
+    # What could not be read, or not be heard, may have been an update of l2 too.
     cdef int distrust(self, str reason, bint restart) except -1:
+        if not restart and not self._restart and self._feeds[L2].present:
+            self.desync(reason)
+        return self._mistrust(reason, restart)
+
+    cdef int _mistrust(self, str reason, bint restart) except -1:
         self._cease(self.time_ms, reason)
         self._lost = True
         self._reason = reason
         if restart:
             self._restart = True
             self._silent = 0
+            self._doubt = False
         return 0
 
     cdef int lose(self, str reason, int feed) except -1:
@@ -513,7 +822,9 @@ cdef class Book:
         self._down |= 1 << feed
         self._down_reason = reason
         if self._down == self._wanted:
-            self.distrust(reason, True)
+            self._mistrust(reason, True)
+        elif feed == L2 and not self._restart:
+            self._end_l2()
         return 0
 
     cdef bint hush(self, int64_t now_ns, int64_t slow_ns, int64_t fast_ns) except -1:
@@ -552,8 +863,10 @@ cdef class Book:
         if self._lost:
             return self._reason
         if self._down:
-            names = " and ".join([FEED_NAMES[i] for i in range(FEED_COUNT) if self._down >> i & 1])
+            names = " and ".join([FEED_NAMES[i] for i in range(L2 + 1) if self._down >> i & 1])
             return f"{names} feed down: {self._down_reason}"
+        if self._doubt:
+            return f"l2 {DIFFERS}"
         if self._silent:
             return " and ".join([f"{FEED_NAMES[i]} feed silent" for i in range(BBO) if self._silent >> i & 1])
         return None
@@ -563,6 +876,8 @@ cdef class Book:
         """What the levels rest on since the book was last live; see `hlconn.Grade`."""
         if self._restart:
             return Grade.NONE
+        if self._feeds[L2].present:
+            return Grade.L2
         if self._feeds[FAST].present:
             return Grade.FAST
         if self._feeds[SLOW].present:
@@ -575,14 +890,14 @@ cdef class Book:
         now_ns: the clock that `recv_ns` was taken from (`time.monotonic_ns()` for a session)."""
         if self._restart:
             return {}
-        return {FEED_NAMES[i]: now_ns - self._feeds[i].recv_ns for i in range(FEED_COUNT) if self._feeds[i].present}
+        return {FEED_NAMES[i]: now_ns - self._feeds[i].recv_ns for i in range(L2 + 1) if self._feeds[i].present}
 
     @property
     def times_ms(self) -> dict[str, int]:
         """The venue's time of the last message of each feed heard since the last restart, ms."""
         if self._restart:
             return {}
-        return {FEED_NAMES[i]: self._feeds[i].message.time_ms for i in range(FEED_COUNT) if self._feeds[i].present}
+        return {FEED_NAMES[i]: self._feeds[i].message.time_ms for i in range(L2 + 1) if self._feeds[i].present}
 
     @property
     def beyond(self) -> tuple[int, int]:
@@ -663,7 +978,7 @@ cdef class Book:
         cdef int i
         memcpy(twin._arena.data, self._arena.data, <size_t>self._arena.size)
         twin.time_ms, twin.recv_ns, twin.seq = self.time_ms, self.recv_ns, self.seq
-        for i in range(FEED_COUNT):
+        for i in range(L2 + 1):
             twin._feeds[i].present = self._feeds[i].present
             twin._feeds[i].recv_ns = self._feeds[i].recv_ns
             twin._feeds[i].message.time_ms = self._feeds[i].message.time_ms
@@ -672,6 +987,7 @@ cdef class Book:
         twin._restart, twin._lost, twin._silent = self._restart, self._lost, self._silent
         twin._reason = self._reason
         twin._down, twin._down_reason = self._down, self._down_reason
+        twin._doubt, twin.desyncs, twin.proofs = self._doubt, self.desyncs, self.proofs
         twin._frozen = True
         return twin
 

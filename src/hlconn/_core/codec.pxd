@@ -15,12 +15,21 @@ cdef enum Channel:
     CH_L2BOOK = 1
     CH_BBO = 2
     CH_TRADES = 3
-    CH_COUNT = 4
+    CH_L2 = 4
+    CH_COUNT = 5
+
+cdef enum L2Kind:        # what the one key of an l2 message's data is: "s", "u", "c"
+    L2_SNAPSHOT = 0
+    L2_UPDATE = 1
+    L2_COMPRESSED = 2    # an update, deflated: see inflate_l2
 
 cdef enum:
     MAX_COIN = 64        # bytes of a coin's name
     MAX_LEVELS = 10000   # levels of one side that a message may have
     MAX_TRADES = 100000  # trades that a message may have
+    MAX_L2_LEVELS = 200  # levels of one side of an l2 book, and of one l2 message
+    MAX_L2_TEXT = 262144     # bytes of base64
+    MAX_L2_INFLATED = 1048576
 
 cdef struct Envelope:
     Channel channel
@@ -30,6 +39,9 @@ cdef struct Envelope:
     bint to_the_end      # today's spelling: what follows the data was not looked at yet
     bint reordered
     Slice coin           # routing key of a hot channel; n = 0 for an empty array of trades
+    L2Kind l2            # of CH_L2: `data` is where the value of its one key begins
+    Slice l2_text        # of L2_COMPRESSED, which does not say its coin
+    bint bare            # nothing follows the value: it was inflated
     char name_text[MAX_COIN + 4]
     char coin_text[MAX_COIN + 4]
 
@@ -47,6 +59,12 @@ cdef struct BookMessage:
     bint fast
     bint aggregated      # has a spread: of a subscription with nSigFigs, whose values no message says
     bint reordered
+
+cdef struct L2Update:
+    int64_t time_ms
+    BookSide side[2]     # levels to insert or to replace by price, in any order; borrowed memory of MAX_L2_LEVELS
+    Py_ssize_t removals[2]
+    int64_t removed[2][MAX_L2_LEVELS]  # positions in the side as it was before; not checked
 
 cdef struct TradeRow:    # hlconn.types.TRADE_USERS_DTYPE; TRADE_DTYPE ends after `side`
     int64_t time
@@ -71,6 +89,15 @@ cdef DecodeStatus read_book(
     const char* buf, Py_ssize_t size, Envelope* envelope, BookMessage* out, Py_ssize_t* at) noexcept nogil
 cdef DecodeStatus read_trades(
     const char* buf, Py_ssize_t size, Envelope* envelope, TradeMessage* out, Py_ssize_t* at) noexcept nogil
+
+cdef DecodeStatus read_l2_snapshot(
+    const char* buf, Py_ssize_t size, Envelope* envelope, BookMessage* out, Py_ssize_t* at) noexcept nogil
+cdef DecodeStatus read_l2_update(
+    const char* buf, Py_ssize_t size, Envelope* envelope, L2Update* out, Py_ssize_t* at) noexcept nogil
+
+# The text of a compressed update, bounded by MAX_L2_INFLATED; raises DecodeError. And its envelope.
+cdef bytes inflate_l2(Envelope* envelope)
+cdef DecodeStatus read_l2_inflated(const char* buf, Py_ssize_t size, Envelope* out, Py_ssize_t* at) noexcept nogil
 
 # Where a status becomes an exception.
 cdef int raise_decode(Envelope* envelope, DecodeStatus status, const char* buf, Py_ssize_t size,

@@ -9,6 +9,9 @@ from hlconn._core.cursor cimport (
     integer as read_integer, literal, must, skip, slice_is, space, string as read_string, string_rest,
     unescape)
 
+import binascii
+import zlib
+
 from hlconn.errors import DecodeError
 
 cdef extern from "levels.h" nogil:
@@ -32,6 +35,8 @@ cdef Channel channel_of(Slice* name) noexcept nogil:
         return CH_BBO
     if slice_is(name, b"trades", 6):
         return CH_TRADES
+    if slice_is(name, b"l2", 2):
+        return CH_L2
     return CH_OTHER
 
 
@@ -50,8 +55,8 @@ cdef DecodeStatus settle(Slice* s, char* room) noexcept nogil:
     return DECODE_OK
 
 
-# The value of "coin" in the object that comes next; the cursor is the caller's to throw away.
-cdef DecodeStatus find_coin(Cursor* c, Slice* out) noexcept nogil:
+# The value of `name` ("coin") in the object that comes next; the cursor is the caller's to throw away.
+cdef DecodeStatus find_coin(Cursor* c, const char* name, Py_ssize_t n, Slice* out) noexcept nogil:
     cdef Slice key
     cdef DecodeStatus status
     if expect(c, c'{') != DECODE_OK:
@@ -64,7 +69,7 @@ cdef DecodeStatus find_coin(Cursor* c, Slice* out) noexcept nogil:
             status = expect(c, c':')
         if status != DECODE_OK:
             return status
-        if slice_is(&key, b"coin", 4):
+        if slice_is(&key, name, n):
             return read_string(c, out)
         status = skip(c)
         if status != DECODE_OK:
@@ -75,9 +80,41 @@ cdef DecodeStatus find_coin(Cursor* c, Slice* out) noexcept nogil:
             return DECODE_SHAPE
 
 
+# The kind and the coin of l2 data; a compressed update is read to its end, for it has neither.
+cdef DecodeStatus route_l2(Cursor* c, Envelope* out) noexcept nogil:
+    cdef Slice key
+    cdef DecodeStatus status
+    out.bare = False
+    if expect(c, c'{') != DECODE_OK or read_string(c, &key) != DECODE_OK or expect(c, c':') != DECODE_OK:
+        return DECODE_SHAPE
+    space(c)
+    out.data = c.p
+    if slice_is(&key, b"s", 1):
+        out.l2 = L2_SNAPSHOT
+        return find_coin(c, b"coin", 4, &out.coin)
+    if slice_is(&key, b"u", 1):
+        out.l2 = L2_UPDATE
+        return find_coin(c, b"c", 1, &out.coin)
+    if not slice_is(&key, b"c", 1):
+        return DECODE_FIELD
+    out.l2 = L2_COMPRESSED
+    out.coin.p = c.p
+    out.coin.n = 0
+    out.coin.escaped = False
+    status = read_string(c, &out.l2_text)
+    return end_l2(c, out) if status == DECODE_OK else status
+
+
 cdef DecodeStatus route(Cursor* c, Envelope* out) noexcept nogil:
     cdef Cursor look = c[0]
     cdef DecodeStatus status
+    if out.channel == CH_L2:
+        status = route_l2(&look, out)
+        if status == DECODE_OK:
+            status = settle(&out.coin, out.coin_text)
+        if status != DECODE_OK:
+            c.p = look.p
+        return status
     if out.channel == CH_TRADES:
         if expect(&look, c'[') != DECODE_OK:
             c.p = look.p
@@ -90,7 +127,7 @@ cdef DecodeStatus route(Cursor* c, Envelope* out) noexcept nogil:
     if literal(&look, b'{"coin":"', 9):
         status = string_rest(&look, &out.coin)
     else:
-        status = find_coin(&look, &out.coin)
+        status = find_coin(&look, b"coin", 4, &out.coin)
     if status == DECODE_OK:
         status = settle(&out.coin, out.coin_text)
     if status != DECODE_OK:
@@ -195,6 +232,16 @@ cdef DecodeStatus finish(Cursor* c) noexcept nogil:
         return DECODE_SHAPE
     space(c)
     return DECODE_OK if c.p == c.end else DECODE_SHAPE
+
+
+# What follows the value of l2 data's one key.
+cdef DecodeStatus end_l2(Cursor* c, Envelope* envelope) noexcept nogil:
+    if envelope.bare:
+        space(c)
+        return DECODE_OK if c.p == c.end else DECODE_SHAPE
+    if expect(c, c'}') != DECODE_OK:
+        return DECODE_SHAPE
+    return finish(c) if envelope.to_the_end else DECODE_OK
 
 
 # --- books ------------------------------------------------------------------------------------------------------
@@ -421,6 +468,200 @@ cdef DecodeStatus read_book(
         status = finish(&c)
     at[0] = c.p - buf
     return status
+
+
+# --- l2 ---------------------------------------------------------------------------------------------------------
+
+cdef DecodeStatus read_l2_snapshot(
+        const char* buf, Py_ssize_t size, Envelope* envelope, BookMessage* out, Py_ssize_t* at) noexcept nogil:
+    cdef Cursor c
+    cdef bint to_the_end = envelope.to_the_end
+    cdef DecodeStatus status
+    envelope.to_the_end = False
+    status = read_book(buf, size, envelope, out, at)
+    envelope.to_the_end = to_the_end
+    if status == DECODE_OK and (out.side[0].total > MAX_L2_LEVELS or out.side[1].total > MAX_L2_LEVELS):
+        status = DECODE_LIMIT
+    if status == DECODE_OK:
+        c.p = buf + at[0]
+        c.end = buf + size
+        status = end_l2(&c, envelope)
+        at[0] = c.p - buf
+    return status
+
+
+# {"p":px,"s":sz}
+cdef DecodeStatus l2_level(Cursor* c, double* px, double* sz) noexcept nogil:
+    cdef Cursor fast
+    cdef Slice key
+    cdef DecodeStatus status
+    cdef int seen = 0
+    space(c)
+    fast = c[0]
+    if (literal(&fast, b'{"p":', 5) and read_decimal(&fast, px) == DECODE_OK and literal(&fast, b',"s":', 5)
+            and read_decimal(&fast, sz) == DECODE_OK and literal(&fast, b'}', 1)):
+        c.p = fast.p
+        return DECODE_OK
+    if expect(c, c'{') != DECODE_OK:
+        return DECODE_SHAPE
+    while not ahead(c, c'}'):
+        if seen & 4 and expect(c, c',') != DECODE_OK:
+            return DECODE_SHAPE
+        status = read_string(c, &key)
+        if status == DECODE_OK:
+            status = expect(c, c':')
+        if status != DECODE_OK:
+            return status
+        if slice_is(&key, b"p", 1):
+            status = read_decimal(c, px)
+            seen |= 1
+        elif slice_is(&key, b"s", 1):
+            status = read_decimal(c, sz)
+            seen |= 2
+        else:
+            status = skip(c)
+        if status != DECODE_OK:
+            return status
+        seen |= 4
+    if seen != 7:
+        return DECODE_FIELD
+    c.p += 1
+    return DECODE_OK
+
+
+# One side of "l" or of "r": [...]
+cdef DecodeStatus l2_side(Cursor* c, int row, bint removals, L2Update* out) noexcept nogil:
+    cdef BookSide* side = &out.side[row]
+    cdef Py_ssize_t count = 0
+    cdef DecodeStatus status
+    cdef const char* start
+    if expect(c, c'[') != DECODE_OK:
+        return DECODE_SHAPE
+    while not ahead(c, c']'):
+        if count and expect(c, c',') != DECODE_OK:
+            return DECODE_SHAPE
+        if count == MAX_L2_LEVELS:
+            return DECODE_LIMIT
+        space(c)
+        start = c.p
+        if removals:
+            status = read_integer(c, &out.removed[row][count])
+        else:
+            status = l2_level(c, &side.px[count], &side.sz[count])
+        if status != DECODE_OK:
+            return status
+        if not removals and (not is_level(side.px[count], side.sz[count], 0) or side.sz[count] == 0.0):
+            c.p = start
+            return DECODE_RANGE
+        count += 1
+    c.p += 1
+    if removals:
+        out.removals[row] = count
+    else:
+        side.kept = side.total = count
+    return DECODE_OK
+
+
+cdef DecodeStatus l2_sides(Cursor* c, bint removals, L2Update* out) noexcept nogil:
+    cdef DecodeStatus status
+    if expect(c, c'[') != DECODE_OK:
+        return DECODE_SHAPE
+    status = l2_side(c, 0, removals, out)
+    if status == DECODE_OK:
+        status = expect(c, c',')
+    if status == DECODE_OK:
+        status = l2_side(c, 1, removals, out)
+    return expect(c, c']') if status == DECODE_OK else status
+
+
+cdef DecodeStatus read_l2_update(
+        const char* buf, Py_ssize_t size, Envelope* envelope, L2Update* out, Py_ssize_t* at) noexcept nogil:
+    cdef Cursor c
+    cdef Slice key
+    cdef Slice coin
+    cdef DecodeStatus status
+    cdef int seen = 0
+    c.p = envelope.data
+    c.end = buf + size
+    status = expect(&c, c'{')
+    while status == DECODE_OK:
+        if ahead(&c, c'}'):
+            c.p += 1
+            break
+        if seen & 16 and expect(&c, c',') != DECODE_OK:
+            status = DECODE_SHAPE
+            break
+        status = read_string(&c, &key)
+        if status == DECODE_OK:
+            status = expect(&c, c':')
+        if status != DECODE_OK:
+            break
+        if slice_is(&key, b"c", 1):
+            status = read_string(&c, &coin)
+            if status == DECODE_OK and not slice_is(&coin, envelope.coin.p, envelope.coin.n):
+                status = DECODE_COIN
+            seen |= 1
+        elif slice_is(&key, b"t", 1):
+            status = read_integer(&c, &out.time_ms)
+            seen |= 2
+        elif slice_is(&key, b"l", 1):
+            status = l2_sides(&c, False, out)
+            seen |= 4
+        elif slice_is(&key, b"r", 1):
+            status = l2_sides(&c, True, out)
+            seen |= 8
+        else:
+            status = skip(&c)
+        seen |= 16
+    if status == DECODE_OK and seen != 31:
+        status = DECODE_FIELD
+    if status == DECODE_OK:
+        status = end_l2(&c, envelope)
+    at[0] = c.p - buf
+    return status
+
+
+cdef DecodeStatus read_l2_inflated(const char* buf, Py_ssize_t size, Envelope* out, Py_ssize_t* at) noexcept nogil:
+    cdef Cursor c
+    cdef DecodeStatus status
+    c.p = buf
+    c.end = buf + size
+    out.channel = CH_L2
+    out.l2 = L2_UPDATE
+    out.data = buf
+    out.bare = True
+    status = find_coin(&c, b"c", 1, &out.coin)
+    if status == DECODE_OK:
+        status = settle(&out.coin, out.coin_text)
+    at[0] = c.p - buf
+    return status
+
+
+cdef bytes inflate_l2(Envelope* envelope):
+    cdef Slice* s = &envelope.l2_text
+    cdef bytes text
+    cdef Py_ssize_t n
+    if s.n > MAX_L2_TEXT:
+        raise DecodeError("l2", 0, s.p[:80], f"compressed data of more than {MAX_L2_TEXT} bytes")
+    text = s.p[:s.n]
+    if s.escaped:  # base64 has a "/", and JSON may write it with a backslash
+        room = bytearray(s.n + 4)
+        n = unescape(s, room, s.n + 4)
+        if n < 0:
+            raise DecodeError("l2", 0, text[:80], "compressed data that is no base64")
+        text = bytes(room[:n])
+    stream = zlib.decompressobj(-15)
+    try:
+        plain = stream.decompress(binascii.a2b_base64(text, strict_mode=True), MAX_L2_INFLATED + 1)
+    except binascii.Error as exc:
+        raise DecodeError("l2", 0, text[:80], f"compressed data that is no base64 ({exc})") from None
+    except zlib.error as exc:
+        raise DecodeError("l2", 0, text[:80], f"compressed data that is no deflate stream ({exc})") from None
+    if len(plain) > MAX_L2_INFLATED:
+        raise DecodeError("l2", 0, text[:80], f"compressed data that inflates to more than {MAX_L2_INFLATED} bytes")
+    if not stream.eof or stream.unused_data:
+        raise DecodeError("l2", 0, text[:80], "compressed data that is cut short, or has something behind it")
+    return plain
 
 
 # --- trades -----------------------------------------------------------------------------------------------------

@@ -10,17 +10,17 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from hlconn._core.book cimport (
-    BBO, FAST, FOLD_APPLIED, FOLD_BAD, FOLD_OTHER, FOLD_TWIN, LINKS, NO_GAP, SLOW, Book, Folded)
+    BBO, FAST, FOLD_APPLIED, FOLD_BAD, FOLD_LATE, FOLD_OTHER, FOLD_TWIN, L2, LINKS, NO_GAP, SLOW, Book, Folded)
 from hlconn._core.codec cimport (
-    CH_COUNT, CH_L2BOOK, CH_OTHER, CH_TRADES, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
-    raise_decode, read_envelope, read_trades)
+    CH_COUNT, CH_L2, CH_L2BOOK, CH_OTHER, CH_TRADES, L2_COMPRESSED, MAX_COIN, Channel, Envelope, TradeMessage, TradeRow,
+    inflate_l2, raise_decode, read_envelope, read_l2_inflated, read_trades)
 from hlconn._core.cursor cimport DECODE_OK, DecodeStatus
 from hlconn._core.histogram cimport Histogram
 from hlconn._core.tids cimport Tids, tids_add, tids_fit, tids_free, tids_has, tids_reserve
 
 import numpy as np
 
-from hlconn.errors import ConfigError
+from hlconn.errors import ConfigError, DecodeError
 from hlconn.types import FEEDS, TRADE_DTYPE, TRADE_USERS_DTYPE
 
 cnp.import_array()
@@ -37,7 +37,7 @@ cdef int64_t MAX_TIME_MS = 4_398_046_511_104  # in the year 2109: what is beyond
 cdef int64_t WINDOW_NS = 60_000_000_000  # clocks drift apart: the least offset is that of one to two minutes
 
 cdef bytes GREETING = b"Websocket connection established."
-cdef tuple CHANNEL_NAMES = ("other", "l2Book", "bbo", "trades")
+cdef tuple CHANNEL_NAMES = ("other", "l2Book", "bbo", "trades", "l2")
 
 if sizeof(TradeRow) != TRADE_USERS_DTYPE.itemsize:
     raise ImportError("hlconn.types.TRADE_USERS_DTYPE and TradeRow of codec.pxd differ")
@@ -60,9 +60,14 @@ cdef tuple kind_of(subscription):
         return TRADES, coin, False
     if kind == "bbo":
         return BBO, coin, False
+    if kind == "l2" and subscription.get("nSigFigs") is None:
+        return L2, coin, False
     if kind == "l2Book":
         return FAST if subscription.get("fast") else SLOW, coin, subscription.get("nSigFigs") is not None
     return -1, coin, False
+
+
+cdef tuple FEED_NAMES = ("slow", "fast", "bbo", "l2")  # in the order of the enum in book.pxd
 
 
 cdef int link_of(link) except -1:
@@ -155,8 +160,33 @@ cdef class Feed:
             slot.book.distrust(reason, True)
             slot.book = slot.on_book = None
 
+    def drop_feed(self, coin: str, feed: str) -> None:
+        """The book of `coin` is not meant to have this feed ("l2", "fast" ...) any more: it rests on the others now.
+
+        ConfigError when the others are none, or cannot prove an l2 feed.
+        """
+        cdef Slot slot = self._slots.get(coin)
+        cdef Book book
+        cdef bint live
+        if feed not in FEED_NAMES:
+            raise ConfigError(f"unknown feed {feed!r}: say one of {', '.join(FEED_NAMES)}")
+        if slot is None or slot.book is None:
+            return
+        book = slot.book
+        live = not book.is_stale()
+        book.narrow(FEED_NAMES.index(feed))
+        self._trust(book, live, book.desyncs)
+        self._revived(book)
+
+    def on_desync(self, callback: object) -> None:
+        """Call `callback(coin, reason)` when an l2 book was found not to be the venue's, after `on_stale`.
+
+        The book waits for a snapshot from then on: whoever is called has to subscribe again, or `drop_feed`.
+        """
+        self._on_desync = callback
+
     def on_book(self, coin: str, callback: object) -> None:
-        """Call `callback(book)` after each l2Book or bbo message of `coin` that was applied. None: no more.
+        """Call `callback(book)` after each l2Book, bbo or l2 message of `coin` that was applied. None: no more.
 
         One callback a coin, or a tuple of them, called in order: a second call replaces what the first one gave. The
         book is made with depth 20 if there is none.
@@ -370,7 +400,8 @@ cdef class Feed:
         cdef Slot coarse
         cdef DecodeStatus status
         cdef Folded folded
-        cdef int feed
+        cdef bint live
+        cdef int64_t desyncs
         if self._busy:
             raise RuntimeError("on_message called from within a callback of the same feed")
         self._failed = None
@@ -387,6 +418,8 @@ cdef class Feed:
             return raise_decode(&envelope, status, buf, size, at)
         if envelope.channel == CH_OTHER:
             return self._raw(&envelope, buf, size)
+        if envelope.channel == CH_L2:
+            return self._l2(&envelope, buf, size, recv_ns, link)
         if envelope.coin.n == 0:
             return 0  # an empty array of trades
         slot = self._find(envelope.coin.p, envelope.coin.n)
@@ -394,41 +427,94 @@ cdef class Feed:
         if slot is not None and slot.coarse is not None and envelope.channel == CH_L2BOOK:
             coarse = slot.coarse[link]
             if coarse is not None:
+                live = not coarse.book.is_stale()
+                desyncs = coarse.book.desyncs
                 folded = coarse.book.fold_in(buf, size, &envelope, recv_ns, link)
                 if folded != FOLD_OTHER:
-                    slot = coarse
+                    return self._folded(coarse, folded, live, desyncs, &envelope, buf, size, recv_ns, link)
         if slot is None or (slot.on_trades if envelope.channel == CH_TRADES else slot.book) is None:
             counter.unrouted += 1
             return 0
         if envelope.channel == CH_TRADES:
             return self._trades(slot, &envelope, buf, size, recv_ns, link)
-        if folded == FOLD_OTHER:
-            folded = slot.book.fold_in(buf, size, &envelope, recv_ns, link)
+        live = not slot.book.is_stale()
+        desyncs = slot.book.desyncs
+        folded = slot.book.fold_in(buf, size, &envelope, recv_ns, link)
+        return self._folded(slot, folded, live, desyncs, &envelope, buf, size, recv_ns, link)
+
+    cdef int _l2(self, Envelope* envelope, const char* buf, Py_ssize_t size, int64_t recv_ns, int link) except -1:
+        cdef Counter* counter = &self._counters[<int>CH_L2]
+        cdef Slot slot
+        cdef Py_ssize_t at = 0
+        cdef DecodeStatus status
+        cdef bint live
+        cdef int64_t desyncs
+        cdef bytes plain
+        if envelope.l2 == L2_COMPRESSED:
+            try:
+                plain = inflate_l2(envelope)
+                buf, size = PyBytes_AS_STRING(plain), PyBytes_GET_SIZE(plain)
+                status = read_l2_inflated(buf, size, envelope, &at)
+                if status != DECODE_OK:
+                    raise_decode(envelope, status, buf, size, at)
+            except DecodeError:
+                counter.errors += 1
+                self._lost_l2(link)
+                raise
+        slot = self._find(envelope.coin.p, envelope.coin.n)
+        if slot is None or slot.book is None:
+            counter.unrouted += 1
+            return 0
+        live = not slot.book.is_stale()
+        desyncs = slot.book.desyncs
+        folded = slot.book.fold_l2(buf, size, envelope, recv_ns, link)
+        return self._folded(slot, folded, live, desyncs, envelope, buf, size, recv_ns, link)
+
+    # An update of one of this link's l2 books cannot be read, and nobody knows of which.
+    cdef int _lost_l2(self, int link) except -1:
+        cdef Slot slot
+        cdef bint live
+        cdef int64_t desyncs
+        for slot in list(self._slots.values()):
+            if slot.book is not None and slot.book._feeds[L2].present and slot.book._feeds[L2].link == link:
+                live = not slot.book.is_stale()
+                desyncs = slot.book.desyncs
+                slot.book.desync("bad message")
+                self._trust(slot.book, live, desyncs)
+        return 0
+
+    # A book has taken a message: count it, and tell whoever has to know. live, desyncs: as they were before.
+    cdef int _folded(self, Slot slot, Folded folded, bint live, int64_t desyncs, Envelope* envelope,
+                     const char* buf, Py_ssize_t size, int64_t recv_ns, int link) except -1:
+        cdef Counter* counter = &self._counters[<int>envelope.channel]
+        cdef Book book = slot.book
+        cdef int feed = book._heard
         if folded == FOLD_OTHER:
             counter.unrouted += 1
             return 0
         if folded == FOLD_BAD:
             counter.errors += 1
-            if slot.book._bad_live:
-                self._ceased(slot)
-            return raise_decode(&envelope, slot.book._bad_status, buf, size, slot.book._bad_at)
-        feed = slot.book._heard
+            self._trust(book, live, desyncs)
+            return raise_decode(envelope, book._bad_status, buf, size, book._bad_at)
         slot.flow[feed][link] += 1
         self._links[link].messages += 1
+        if folded == FOLD_TWIN:
+            counter.twins += 1
+            return self._first_was(book._first, link, recv_ns - book._first_ns)
+        if folded == FOLD_LATE:
+            counter.out_of_order += 1
+            return 0
+        if (live and book.is_stale()) or desyncs != book.desyncs:
+            self._trust(book, live, desyncs)
         if folded != FOLD_APPLIED:
-            if folded == FOLD_TWIN:
-                counter.twins += 1
-                self._first_was(slot.book._first, link, recv_ns - slot.book._first_ns)
-            else:
-                counter.out_of_order += 1
             return 0
         if self.measuring:
-            self._lag(recv_ns, slot.book._feeds[feed].message.time_ms)
-        if slot.book._gap_new_ms != NO_GAP and self._on_live is not None and not slot.book.aggregated:
-            self._on_live(slot.book.coin, slot.book._gap_new_ms, slot.book._gap_reason)
+            self._lag(recv_ns, book._feeds[feed].message.time_ms)
         counter.fallback += envelope.reordered
-        if slot.on_book is not None:
-            self._call(slot.on_book, slot.book, envelope.channel, slot)
+        if book._gap_new_ms != NO_GAP:
+            self._revived(book)
+        if slot.on_book is not None and slot.book is book:
+            self._call(slot.on_book, book, envelope.channel, slot)
         return 0
 
     cdef int _trades(self, Slot slot, Envelope* envelope, const char* buf, Py_ssize_t size,
@@ -542,9 +628,19 @@ cdef class Feed:
             self._call(callback, argument, channel, slot)
         return 0
 
-    cdef int _ceased(self, Slot slot) except -1:
-        if self._on_stale is not None and not slot.book.aggregated:
-            self._on_stale(slot.book.coin, slot.book.stale_reason)
+    # Tell of a book that ceased to be live, and of one whose l2 feed was found wrong; neither of aggregated ones.
+    cdef int _trust(self, Book book, bint live, int64_t desyncs) except -1:
+        cdef int64_t found = book.desyncs - desyncs
+        self.desyncs += found
+        if live and book.is_stale() and self._on_stale is not None and not book.aggregated:
+            self._on_stale(book.coin, book.stale_reason)
+        if found and self._on_desync is not None:
+            self._on_desync(book.coin, book._desync_reason)
+        return 0
+
+    cdef int _revived(self, Book book) except -1:
+        if book._gap_new_ms != NO_GAP and self._on_live is not None and not book.aggregated:
+            self._on_live(book.coin, book._gap_new_ms, book._gap_reason)
         return 0
 
     cdef int _raw(self, Envelope* envelope, const char* buf, Py_ssize_t size) except -1:
@@ -588,20 +684,20 @@ cdef class Feed:
         cdef Slot slot
         cdef int kind
         cdef bint live
+        cdef int64_t desyncs
         if subscription is not None:
             kind, coin, aggregated = kind_of(subscription)
             slot = self._slots.get(coin)
             if slot is not None and slot.book is not None and 0 <= kind < TRADES and not aggregated:
                 live = not slot.book.is_stale()
                 slot.book.lose(reason, kind)
-                if live and slot.book.is_stale():
-                    self._ceased(slot)
+                self._trust(slot.book, live, slot.book.desyncs)
             return
         for slot in self._each_book():
             live = not slot.book.is_stale()
+            desyncs = slot.book.desyncs
             slot.book.distrust(reason, restart)
-            if live:
-                self._ceased(slot)
+            self._trust(slot.book, live, desyncs)
 
     # A slot for each book; a list of its own, because whoever is told of one may ask for more.
     cdef list _each_book(self):
@@ -630,14 +726,13 @@ cdef class Feed:
         for slot in self._each_book():
             live = not slot.book.is_stale()
             silent += slot.book.hush(now, slow, fast)
-            if live and slot.book.is_stale():
-                self._ceased(slot)
+            self._trust(slot.book, live, slot.book.desyncs)
         return silent
 
     def flow(self, subscription: object, link: int) -> int:
         """Messages that this link brought so far for a subscription, late ones and twins among them.
 
-        subscription: a mapping as the venue takes it: l2Book with or without "fast", bbo or trades of a coin; with
+        subscription: a mapping as the venue takes it: l2Book with or without "fast", l2, bbo or trades of a coin; with
         nSigFigs, the one that the link was said to carry.
         -1 for any other, and when nobody asked for that coin's book or trades: then nothing is counted.
         """
@@ -677,12 +772,12 @@ cdef class Feed:
 
     @property
     def counters(self) -> dict[str, dict[str, int]]:
-        """What was received, by channel ("l2Book", "bbo", "trades", "other"): a dict of messages, bytes, out_of_order,
+        """What was received, by channel ("l2Book", "bbo", "trades", "l2", "other"): messages, bytes, out_of_order,
         twins, fallback, unrouted and errors.
 
-        out_of_order: older than the last of its feed, changed nothing. twins: another link brought the same before, or
-        the venue replayed it: changed nothing. fallback: not in today's spelling, read all
-        the same. unrouted: of a coin, or of an aggregation, that nobody asked for.
+        out_of_order: older than the last of its feed, or an l2 update without its snapshot: changed nothing. twins:
+        another link brought the same before, or the venue replayed it: changed nothing. fallback: not in today's
+        spelling, read all the same. unrouted: of a coin, an aggregation or an l2 feed that nobody asked for.
         "other": control frames, unknown channels, unreadable.
         """
         return {CHANNEL_NAMES[i]: self._counters[i] for i in range(<int>CH_COUNT)}

@@ -75,6 +75,7 @@ class Host(Protocol):
     encode: wire.Encoder
     gate: Gate
     idle_close_ms: float | None
+    l2_deflate_over: int | None
 
     def now_ms(self) -> float: ...
     def after(self, ms: float, callback: Callable[[], object]) -> None: ...
@@ -376,6 +377,7 @@ class Streams:
         self._topics: dict[Topic, dict[Session, int | None]] = {}
         self._by_kind: dict[tuple[str, str], dict[Topic, None]] = {}  # by type, and by coin or user
         self._told: dict[Topic, object] = {}  # of topics that repeat nothing
+        self._l2_told: dict[Topic, dict[str, Any]] = {}  # the book that its subscribers have
 
     def refuses(self, topic: Topic) -> str | None:
         """The text that refuses one more subscription, None when there is room for it."""
@@ -392,6 +394,8 @@ class Streams:
 
     def add(self, session: Session, topic: Topic, *, silent: bool) -> None:
         """Subscribe, and send the current state or the replay."""
+        if topic.type == "l2" and topic in self._topics:
+            self._push_l2(topic)  # those who listen already get to where the newcomer begins
         self._by_kind.setdefault((topic.type, topic.coin or topic.user), {})[topic] = None
         self._topics.setdefault(topic, {})[session] = None if silent else int(self._host.now_ms())
         data = None if silent else self._first(topic)
@@ -403,6 +407,7 @@ class Streams:
         if not self._topics[topic]:
             del self._topics[topic]
             self._told.pop(topic, None)
+            self._l2_told.pop(topic, None)
             kind = (topic.type, topic.coin or topic.user)
             del self._by_kind[kind][topic]
             if not self._by_kind[kind]:
@@ -435,6 +440,21 @@ class Streams:
                 message = self._encoded(topic, value)
             members[session] = now_ms
             session.send(channel, message)
+
+    def _push_l2(self, topic: Topic) -> None:
+        """Send what has changed since the last update of an l2 book, if anything has."""
+        book = self._l2_book(topic)
+        update = wire.l2_update(self._l2_told[topic], book, self._host.l2_deflate_over)
+        self._l2_told[topic] = book
+        if update is not None:
+            self._push(topic, update)
+
+    def _l2_book(self, topic: Topic) -> dict[str, Any]:
+        exchange = self._host.exchange
+        block, market = exchange.block, exchange.markets[topic.coin]
+        book = wire.l2_book(market, block.time_ms, block.books[topic.coin], topic.n_sig_figs, topic.mantissa)
+        book.pop("spread", None)
+        return book
 
     # What a topic says now.
 
@@ -476,6 +496,9 @@ class Streams:
         """What a new subscriber is sent at once."""
         exchange = self._host.exchange
         match topic.type:
+            case "l2":
+                self._l2_told[topic] = book = self._l2_book(topic)
+                return {"s": book}
             case "trades":
                 made = exchange.trades[topic.coin]
                 return wire.trades(exchange.markets[topic.coin], made) if made else None
@@ -505,7 +528,10 @@ class Streams:
                 self._push(topic, wire.trades(exchange.markets[coin], made))
             self._news("candle", coin, block)
         for (kind, key), topics in list(self._by_kind.items()):
-            if kind in _PERIODS_MS:
+            if kind == "l2":
+                for topic in list(topics):
+                    self._push_l2(topic)
+            elif kind in _PERIODS_MS:
                 for topic in list(topics):
                     period_ms = _FAST_MS if topic.fast else _PERIODS_MS[kind]
                     self._push(

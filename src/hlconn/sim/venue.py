@@ -98,6 +98,7 @@ class Venue:
     idle_close_s: a connection to which nothing was sent for so long is closed (stepped: in the venue's time); None for
     never; by default 60 as on the real venue, and never when stepped. greeting: send the plain-text first frame.
     shuffle_keys: write messages with keys in random order and white space.
+    l2_deflate_over: an l2 update of more bytes than this is compressed; None: none is.
     max_buffer_bytes: a client with more unsent bytes than this is dropped. history_blocks: how many blocks, and
     finished orders since, are remembered; None for all of them; by default 6000, fewer when more than four coins are
     listed, and all when stepped. debug: check after each block that nothing was created or lost (slow).
@@ -127,6 +128,7 @@ class Venue:
         idle_close_s: float | Literal["default"] | None = "default",
         greeting: bool = True,
         shuffle_keys: bool = False,
+        l2_deflate_over: int | None = 300,
         history_blocks: int | Literal["default"] | None = "default",
         max_buffer_bytes: int = 16 * 1024 * 1024,
         debug: bool = False,
@@ -154,6 +156,7 @@ class Venue:
         self.encode = wire.Encoder(seed if shuffle_keys else None)
         self.streams = Streams(self)
         self.history = History(self.exchange)
+        self.l2_deflate_over = l2_deflate_over
         self._authority: Any = None
         if tls is True:
             self._authority, tls = _throw_away_certificate(host)
