@@ -22,7 +22,7 @@ PACKAGE = ROOT / "src" / "hlconn"
 #: Ranks of docs/architecture.md. A file imports lower ranks, or what stands before it in its own.
 RANKS: list[list[str]] = [
     ["errors"],
-    ["types", "config"],
+    ["types", "config", "subscriptions"],
     ["instruments", "keystore", "nonces"],
     [
         "_core._build",
