@@ -6,14 +6,16 @@
 #
 # Functions borrow the buffer; none below Python's level allocates. Imported by: nothing compiled.
 # Imports: cursor, errors, types, classify.
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
-from hlconn._core.cursor cimport Cursor, DecodeStatus
+from hlconn._core.cursor cimport Cursor, DecodeStatus, Slice
 
 cdef enum:
     MAX_FIELDS = 32
     MAX_KEY = 40         # bytes of a key with its quotes and its colon
     MAX_STATUSES = 64
+    MAX_COIN = 64        # bytes of the name of a coin in a map
+    MAX_COINS = 65536    # that a map may come to have
 
 cdef enum Kind:
     K_INT                # int64
@@ -26,6 +28,7 @@ cdef enum Kind:
     K_STATUS             # three fields: the text, OrderStatus, ErrorCode
     K_NAME               # has to be the channel's name; nothing is stored
     K_OBJECT             # another plan, into the same row
+    K_MAP                # an object of coin to decimal, into `Reading.map`
     K_ROWS               # an array of objects of another plan, or one alone: a row each
 
 cdef struct Field:
@@ -48,14 +51,36 @@ cdef struct Plan:
     const char* blank    # what a row holds before it is read
     Py_ssize_t stride
 
+cdef struct Coin:
+    char name[64]
+    int size
+    uint64_t hash
+
+cdef struct Newcomer:    # a coin that is not in the map yet
+    Slice name           # in the message
+    double px
+
+cdef struct Map:         # coin -> row, by open addressing, and what the message in hand says of each row
+    Coin* coins
+    Py_ssize_t count
+    int32_t* slots       # the row, or -1
+    Py_ssize_t mask
+    int32_t* order       # which row stood at this place of a message the last time
+    double* fresh
+    int64_t* seen        # the number of the last message that had it
+    int64_t number       # of the message in hand
+    Newcomer* newcomers
+    Py_ssize_t news
+    Py_ssize_t room      # of `order` and `newcomers`: as many as a message of its size can have
+
 cdef struct Reading:     # of one text
-    char* head           # a row for what stands around the rows
     char* rows           # borrowed memory of `cap` rows
     Py_ssize_t cap
     Py_ssize_t count
     const char* name     # of the channel
     Py_ssize_t name_size
     const Field* culprit
+    Map* map
 
 cdef class Shape:
     cdef Plan plan

@@ -2,8 +2,9 @@
 cimport numpy as cnp
 from cpython.buffer cimport PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.math cimport isfinite
-from libc.stdint cimport int8_t, int16_t, int64_t, uint64_t
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.math cimport NAN, isfinite
+from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from hlconn._core.cursor cimport (
@@ -299,6 +300,98 @@ cdef DecodeStatus read_rows(Cursor* c, Plan* plan, Reading* reading) noexcept no
             return DECODE_SHAPE
 
 
+cdef inline uint64_t hash_of(const char* p, Py_ssize_t n) noexcept nogil:
+    cdef uint64_t h = <uint64_t>n
+    cdef Py_ssize_t i
+    for i in range(n):
+        h = (h ^ <unsigned char>p[i]) & 0xFFFFFFFFULL
+        h = h * 0x01000193ULL & 0xFFFFFFFFULL
+    return h ^ h >> 15
+
+
+# The row of a coin, -1 when it has none.
+cdef Py_ssize_t find_coin(const Map* map, const char* p, Py_ssize_t n) noexcept nogil:
+    cdef uint64_t h = hash_of(p, n)
+    cdef uint64_t i = h
+    cdef int32_t row
+    while True:
+        row = map.slots[i & <uint64_t>map.mask]
+        if row < 0:
+            return -1
+        if map.coins[row].hash == h and map.coins[row].size == n and memcmp(map.coins[row].name, p, <size_t>n) == 0:
+            return row
+        i += 1
+
+
+# Whether this coin and a colon come next, in today's spelling: then they are consumed.
+cdef inline bint is_coin(Cursor* c, const Coin* coin) noexcept nogil:
+    cdef Py_ssize_t n = coin.size
+    if c.end - c.p < n + 3 or c.p[0] != c'"' or c.p[n + 1] != c'"' or c.p[n + 2] != c':':
+        return False
+    if memcmp(c.p + 1, coin.name, <size_t>n) != 0:
+        return False
+    c.p += n + 3
+    return True
+
+
+# An object of coin to decimal, each as in `Map`. Nothing of what was known before is changed.
+cdef DecodeStatus read_map(Cursor* c, Map* map) noexcept nogil:
+    cdef char room[WIDEST]
+    cdef Slice name
+    cdef Slice plain
+    cdef const char* start
+    cdef double px = 0
+    cdef Py_ssize_t place = 0
+    cdef Py_ssize_t row
+    cdef DecodeStatus status
+    if expect(c, c'{') != DECODE_OK:
+        return DECODE_SHAPE
+    if ahead(c, c'}'):
+        c.p += 1
+        return DECODE_OK
+    while True:
+        space(c)
+        start = c.p
+        must(place < map.room)
+        if place >= map.room:  # cannot be: see Mids._reserve
+            return DECODE_LIMIT
+        row = map.order[place]
+        if row < 0 or not is_coin(c, &map.coins[row]):
+            status = string(c, &name)
+            if status != DECODE_OK:
+                return status
+            plain = name
+            if name.escaped:
+                plain.n = unescape(&name, room, WIDEST)
+                plain.p = room
+            if not 0 <= plain.n <= MAX_COIN:
+                c.p = start
+                return DECODE_LIMIT
+            if expect(c, c':') != DECODE_OK:
+                return DECODE_SHAPE
+            row = find_coin(map, plain.p, plain.n)
+            map.order[place] = <int32_t>row
+        place += 1
+        status = read_decimal(c, &px)
+        if status != DECODE_OK:
+            return status
+        if row >= 0:
+            map.fresh[row] = px
+            map.seen[row] = map.number
+        else:
+            map.newcomers[map.news].name = name
+            map.newcomers[map.news].px = px
+            map.news += 1
+        if c.p < c.end and c.p[0] == c',':
+            c.p += 1
+            continue
+        if ahead(c, c'}'):
+            c.p += 1
+            return DECODE_OK
+        if expect(c, c',') != DECODE_OK:
+            return DECODE_SHAPE
+
+
 cdef DecodeStatus read_value(Cursor* c, const Field* field, const Plan* plan, char* row, bint again,
                              Reading* reading) noexcept nogil:
     cdef Kind kind = field.kind
@@ -326,6 +419,8 @@ cdef DecodeStatus read_value(Cursor* c, const Field* field, const Plan* plan, ch
         return DECODE_SHAPE
     if kind == K_OBJECT:
         return read_object(c, field.inner, row, reading)
+    if kind == K_MAP:
+        return read_map(c, reading.map)
     return read_rows(c, field.inner, reading)
 
 
@@ -378,7 +473,7 @@ cdef DecodeStatus read_object(Cursor* c, Plan* plan, char* row, Reading* reading
 
 cdef dict KINDS = {
     "int": K_INT, "decimal": K_DECIMAL, "pair": K_PAIR, "text": K_TEXT, "clip": K_CLIP, "bool": K_BOOL, "side": K_SIDE,
-    "status": K_STATUS, "name": K_NAME}
+    "status": K_STATUS, "name": K_NAME, "map": K_MAP}
 
 
 # What a row holds where the venue says nothing.
@@ -509,8 +604,13 @@ cdef Shape ACTIVE_PERP_CTX = Shape(ASSET_CTX_DTYPE, {"coin": ("coin", "text"), "
 cdef Shape ACTIVE_SPOT_CTX = Shape(ASSET_CTX_DTYPE, {
     "coin": ("coin", "text"), "ctx": (None, Shape(ASSET_CTX_DTYPE, SPOT_CTX_FIELDS))})
 
+cdef struct HeadRow:     # HEAD_DTYPE
+    char user[42]
+    char dex[32]
+    char is_snapshot
+
 #: What stands around the rows of a message.
-HEAD_DTYPE = np.dtype([("user", "S42"), ("dex", "S32"), ("is_snapshot", "?")])
+HEAD_DTYPE = np.dtype([("user", "S42"), ("dex", "S32"), ("is_snapshot", "?")], align=True)
 
 cdef dict SNAPSHOT = {"isSnapshot?": ("is_snapshot", "bool"), "user": ("user", "text")}
 
@@ -532,6 +632,8 @@ cdef dict CHANNELS = {
         ("userFundings", Shape(HEAD_DTYPE, {**SNAPSHOT, "fundings": (None, USER_FUNDING)}), USER_FUNDING),
     )
 }
+
+cdef Shape ALL_MIDS = message_of(Shape(HEAD_DTYPE, {"mids": (None, "map"), "dex?": ("dex", "text")}))
 
 #: Channels that `Rows` reads.
 ROW_CHANNELS = tuple(CHANNELS)
@@ -567,7 +669,6 @@ cdef object read_body(body, Shape shape, what):
     try:
         c.p = <const char*>view.buf
         c.end = c.p + view.len
-        reading.head = NULL
         reading.culprit = NULL
         reading.count = 0
         reading.cap = view.len // shape.least + 1
@@ -647,7 +748,7 @@ cdef class Rows:
     cdef char* _data
     cdef Py_ssize_t _cap
     cdef list _views
-    cdef char _head[80]
+    cdef HeadRow _head
 
     def __cinit__(self, str channel):
         if channel not in CHANNELS:
@@ -655,7 +756,7 @@ cdef class Rows:
         self.channel = channel
         self._name = channel.encode()
         self._message, self._row = CHANNELS[channel]
-        memset(self._head, 0, sizeof(self._head))
+        memset(&self._head, 0, sizeof(self._head))
         self._make(1)
 
     cdef int _make(self, Py_ssize_t cap) except -1:
@@ -687,15 +788,14 @@ cdef class Rows:
             self._make(2 * most)
         c.p = buf
         c.end = buf + size
-        reading.head = self._head
         reading.culprit = NULL
         reading.rows = self._data
         reading.cap = self._cap
         reading.count = 0
         reading.name = PyBytes_AS_STRING(self._name)
         reading.name_size = PyBytes_GET_SIZE(self._name)
-        memset(self._head, 0, sizeof(self._head))
-        status = read_object(&c, &self._message.plan, self._head, &reading)
+        memset(&self._head, 0, sizeof(self._head))
+        status = read_object(&c, &self._message.plan, <char*>&self._head, &reading)
         if status == DECODE_OK:
             space(&c)
             if c.p != c.end:
@@ -716,14 +816,204 @@ cdef class Rows:
     @property
     def is_snapshot(self) -> bool:
         """Whether the last message replays what was before it, as the first one after a subscribe does."""
-        return self._head[74] != 0
+        return self._head.is_snapshot != 0
 
     @property
     def user(self) -> str:
         """Whom the last message is about; empty where it does not say."""
-        return self._head[:42].rstrip(b"\0").decode("utf-8", "replace")
+        return self._head.user[:42].rstrip(b"\0").decode("utf-8", "replace")
 
     @property
     def dex(self) -> str:
         """The dex that the last message is about; empty for the first one, and where it does not say."""
-        return self._head[42:74].rstrip(b"\0").decode("utf-8", "replace")
+        return self._head.dex[:32].rstrip(b"\0").decode("utf-8", "replace")
+
+
+cdef void* grown(void* memory, Py_ssize_t size) except NULL:
+    cdef void* more = PyMem_Realloc(memory, <size_t>size)
+    if more == NULL:
+        raise MemoryError
+    return more
+
+
+cdef class Mids:
+    """The mid prices of all coins of a dex, in one array: from allMids messages.
+
+    px: float64 (n,), read-only, quote units; nan for a coin that the last message did not have. A coin keeps its row for
+    ever: `index[coin]`. New ones are appended: then `px` is a new array, so take it anew after each message, or keep
+    it as long as `len(coins)` stays.
+
+    The array changes with the next message: copy what you keep. A message that is refused changes nothing.
+    Source: the venue's docs, WebSocket > Subscriptions, `AllMids`: every message has the whole map.
+    """
+
+    cdef Map _map
+    cdef readonly dict index
+    cdef readonly str dex            # that the last message is about, "" for the first one
+    cdef readonly int64_t messages   # that were read
+    cdef object _array
+    cdef double* _px
+    cdef Py_ssize_t _cap
+    cdef object _view
+    cdef object _changed
+    cdef int64_t* _changed_data
+    cdef list _views
+
+    def __cinit__(self):
+        memset(&self._map, 0, sizeof(Map))
+        self.index = {}
+        self.dex = ""
+        self._widen(16)
+
+    def __dealloc__(self):
+        PyMem_Free(self._map.coins)
+        PyMem_Free(self._map.slots)
+        PyMem_Free(self._map.order)
+        PyMem_Free(self._map.fresh)
+        PyMem_Free(self._map.seen)
+        PyMem_Free(self._map.newcomers)
+
+    # Room for so many coins.
+    cdef int _widen(self, Py_ssize_t cap) except -1:
+        cdef cnp.ndarray array = np.full(cap, np.nan)
+        cdef cnp.ndarray changed = np.zeros(cap, np.int64)
+        cdef Py_ssize_t i
+        cdef uint64_t at
+        self._map.coins = <Coin*>grown(self._map.coins, cap * sizeof(Coin))
+        self._map.fresh = <double*>grown(self._map.fresh, cap * sizeof(double))
+        self._map.seen = <int64_t*>grown(self._map.seen, cap * sizeof(int64_t))
+        self._map.slots = <int32_t*>grown(self._map.slots, 4 * cap * sizeof(int32_t))
+        self._map.mask = 4 * cap - 1
+        memset(self._map.slots, 0xFF, 4 * <size_t>cap * sizeof(int32_t))
+        for i in range(self._map.count):
+            at = self._map.coins[i].hash
+            while self._map.slots[at & <uint64_t>self._map.mask] >= 0:
+                at += 1
+            self._map.slots[at & <uint64_t>self._map.mask] = <int32_t>i
+        if self._array is not None:
+            array[:self._map.count] = self._array[:self._map.count]
+        self._array, self._changed = array, changed
+        self._px = <double*>cnp.PyArray_DATA(array)
+        self._changed_data = <int64_t*>cnp.PyArray_DATA(changed)
+        self._cap = cap
+        self._view = None
+        self._views = [None] * (cap + 1)
+        return 0
+
+    # Room for as many coins as a message of so many bytes can have: each takes at least the five of "":0,
+    cdef int _reserve(self, Py_ssize_t size) except -1:
+        cdef Py_ssize_t room = size // 5 + 1
+        cdef Py_ssize_t i
+        if room <= self._map.room:
+            return 0
+        room *= 2
+        self._map.order = <int32_t*>grown(self._map.order, room * sizeof(int32_t))
+        for i in range(self._map.room, room):
+            self._map.order[i] = -1
+        self._map.newcomers = <Newcomer*>grown(self._map.newcomers, room * sizeof(Newcomer))
+        self._map.room = room
+        return 0
+
+    cdef int _add(self, Newcomer* newcomer) except -1:
+        cdef char room[WIDEST]
+        cdef Slice name = newcomer.name
+        cdef Py_ssize_t row
+        cdef uint64_t at
+        cdef Coin* coin
+        if name.escaped:
+            name.n = unescape(&name, room, WIDEST)
+            name.p = room
+        row = find_coin(&self._map, name.p, name.n)  # it may be in the message twice
+        if row < 0:
+            if self._map.count == self._cap:
+                self._widen(2 * self._cap)
+            row = self._map.count
+            coin = &self._map.coins[row]
+            memcpy(coin.name, name.p, <size_t>name.n)
+            coin.size = <int>name.n
+            coin.hash = at = hash_of(name.p, name.n)
+            while self._map.slots[at & <uint64_t>self._map.mask] >= 0:
+                at += 1
+            self.index[name.p[:name.n].decode("utf-8", "surrogateescape")] = row
+            self._map.slots[at & <uint64_t>self._map.mask] = <int32_t>row
+            self._map.count += 1
+            self._view = None
+        self._map.fresh[row] = newcomer.px
+        self._map.seen[row] = self._map.number
+        return 0
+
+    def read(self, message: bytes | memoryview) -> np.ndarray:
+        """Take one allMids message. Returns the rows whose price changed: int64 (k,), ascending, reused like `px`.
+
+        DecodeError for what cannot be read, for a message of another channel, and for more than 65,536 coins in all.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(message, &view, 0)
+        try:
+            return self.take(<const char*>view.buf, view.len)
+        finally:
+            PyBuffer_Release(&view)
+
+    cdef object take(self, const char* buf, Py_ssize_t size):
+        cdef HeadRow head
+        cdef Cursor c
+        cdef Reading reading
+        cdef DecodeStatus status
+        cdef Py_ssize_t i
+        cdef Py_ssize_t changed = 0
+        self._reserve(size)
+        memset(&head, 0, sizeof(head))
+        c.p = buf
+        c.end = buf + size
+        memset(&reading, 0, sizeof(reading))
+        reading.name = b"allMids"
+        reading.name_size = 7
+        reading.map = &self._map
+        self._map.news = 0
+        self._map.number += 1
+        status = read_object(&c, &ALL_MIDS.plan, <char*>&head, &reading)
+        if status == DECODE_OK:
+            space(&c)
+            if c.p != c.end:
+                status = DECODE_SHAPE
+            elif self._map.count + self._map.news > MAX_COINS:
+                status = DECODE_LIMIT
+        if status != DECODE_OK:
+            raise_error("allMids", status, &reading, buf, size, c.p - buf)
+        for i in range(self._map.news):
+            self._add(&self._map.newcomers[i])
+        for i in range(self._map.count):
+            if self._map.seen[i] != self._map.number:
+                self._map.fresh[i] = NAN
+            if memcmp(&self._map.fresh[i], &self._px[i], sizeof(double)) != 0:
+                self._px[i] = self._map.fresh[i]
+                self._changed_data[changed] = i
+                changed += 1
+        self.messages += 1
+        if head.dex[0] != 0 or self.dex:
+            self.dex = head.dex[:32].rstrip(b"\0").decode("utf-8", "replace")
+        rows = self._views[changed]
+        if rows is None:
+            rows = self._views[changed] = self._changed[:changed]
+            rows.flags.writeable = False
+        return rows
+
+    @property
+    def px(self) -> np.ndarray:
+        """float64 (n,), read-only: the price of each coin, by `index`."""
+        if self._view is None:
+            self._view = self._array[:self._map.count]
+            self._view.flags.writeable = False
+        return self._view
+
+    @property
+    def coins(self) -> tuple[str, ...]:
+        """The coins, by row."""
+        return tuple(self.index)
+
+    def __getitem__(self, coin: str) -> float:
+        """The mid price of a coin; KeyError for one that was never in a message."""
+        return self._px[<Py_ssize_t>self.index[coin]]
+
+    def __len__(self) -> int:
+        return self._map.count
