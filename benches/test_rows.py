@@ -123,17 +123,20 @@ class AllMids(msgspec.Struct):
 
 
 def decoder(data: Any) -> Callable[[bytes], Any]:
-    decode = msgspec.json.Decoder(msgspec.defstruct("Message", [("channel", str), ("data", data)])).decode
-    return lambda message: decode(message).data
+    return msgspec.json.Decoder(msgspec.defstruct("Message", [("channel", str), ("data", data)])).decode
 
 
-def candle_values(message: bytes, decode: Callable[[bytes], Candle] = decoder(Candle)) -> tuple[Any, ...]:
-    v = decode(message)
+decode_candle, decode_ctx = decoder(Candle), decoder(ActiveCtx)
+decode_updates, decode_fills, decode_mids = decoder(list[OrderUpdate]), decoder(UserFills), decoder(AllMids)
+
+
+def candle_values(message: bytes) -> tuple[Any, ...]:
+    v = decode_candle(message).data
     return v.t, float(v.o), float(v.h), float(v.l), float(v.c), float(v.v), v.n, v.T
 
 
-def ctx_values(message: bytes, decode: Callable[[bytes], ActiveCtx] = decoder(ActiveCtx)) -> tuple[Any, ...]:
-    v = decode(message).ctx
+def ctx_values(message: bytes) -> tuple[Any, ...]:
+    v = decode_ctx(message).data.ctx
     nan = np.nan
     bid, ask = v.impactPxs or ("nan", "nan")
     mid, premium = float(v.midPx) if v.midPx else nan, float(v.premium) if v.premium else nan
@@ -141,17 +144,17 @@ def ctx_values(message: bytes, decode: Callable[[bytes], ActiveCtx] = decoder(Ac
     return float(v.markPx), mid, *rates, float(v.prevDayPx), float(v.dayNtlVlm), float(v.dayBaseVlm)
 
 
-def update_values(message: bytes, decode: Callable[[bytes], list[OrderUpdate]] = decoder(list[OrderUpdate])) -> Any:
+def update_values(message: bytes) -> list[tuple[Any, ...]]:
     return [
         (u.order.oid, float(u.order.limitPx), float(u.order.sz), float(u.order.origSz), u.order.timestamp)
-        for u in decode(message)
+        for u in decode_updates(message).data
     ]
 
 
-def fills_values(message: bytes, decode: Callable[[bytes], UserFills] = decoder(UserFills)) -> Any:
+def fills_values(message: bytes) -> list[tuple[Any, ...]]:
     return [
         (f.time, float(f.px), float(f.sz), f.oid, f.tid, float(f.startPosition), float(f.closedPnl), float(f.fee))
-        for f in decode(message).fills
+        for f in decode_fills(message).data.fills
     ]
 
 
@@ -169,7 +172,13 @@ def real_ctx(rng: Random) -> dict[str, Any]:
 
 
 def one_fill(i: int) -> dict[str, Any]:
-    return captures.fill(RNG, BTC, captures.T0 + i)
+    """With the digits that the venue's own numbers have."""
+    pnl, fee, position = RNG.randint(-(10**8), 10**8), RNG.randint(-(10**4), 10**6), RNG.randint(-(10**8), 10**8)
+    out = captures.fill(RNG, BTC, captures.T0 + i) | {"dir": "Open Long"}
+    return out | {
+        key: captures.decimal_text(units, decimals)
+        for key, units, decimals in (("closedPnl", pnl, 6), ("fee", fee, 6), ("startPosition", position, 5))
+    }
 
 
 CANDLES = [message("candle", captures.candle(RNG, BTC, captures.T0 + 60_000 * i)) for i in range(COUNT)]
@@ -184,7 +193,7 @@ MIDS = [
 CANDLE_BODY = captures.wire([captures.candle(RNG, BTC, captures.T0 + 60_000 * i) for i in range(ROWS)])
 FILL_BODY = captures.wire([one_fill(i) for i in range(ROWS)])
 
-CASES = {
+CASES: dict[str, tuple[list[bytes], Callable[[bytes], Any]]] = {
     "candle": (CANDLES, candle_values),
     "activeAssetCtx": (CTXS, ctx_values),
     "orderUpdates": (UPDATES, update_values),
@@ -225,10 +234,8 @@ def test_mids_hlconn(benchmark: BenchmarkFixture) -> None:
     assert dict(zip(mids.coins, mids.px.tolist(), strict=True)) == mids_by_msgspec(MIDS[-1])
 
 
-def mids_by_msgspec(
-    message: bytes, decode: Callable[[bytes], AllMids] = decoder(AllMids)
-) -> dict[str, float]:
-    return {coin: float(px) for coin, px in decode(message).mids.items()}
+def mids_by_msgspec(message: bytes) -> dict[str, float]:
+    return {coin: float(px) for coin, px in decode_mids(message).data.mids.items()}
 
 
 @pytest.mark.benchmark(group=MIDS_GROUP)
@@ -240,7 +247,18 @@ def test_mids_msgspec_typed_and_float(benchmark: BenchmarkFixture) -> None:
 def candles_by_orjson(body: bytes) -> NDArray[Any]:
     """As one would write it: the rows as tuples, then one array."""
     rows = [
-        (v["t"], float(v["o"]), float(v["h"]), float(v["l"]), float(v["c"]), float(v["v"]), v["n"], v["T"], v["s"], v["i"])
+        (
+            v["t"],
+            float(v["o"]),
+            float(v["h"]),
+            float(v["l"]),
+            float(v["c"]),
+            float(v["v"]),
+            v["n"],
+            v["T"],
+            v["s"],
+            v["i"],
+        )
         for v in orjson.loads(body)
     ]
     return np.array(rows, CANDLE_DTYPE)

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "src" / "hlconn"
 #: Ranks of docs/architecture.md. A file imports lower ranks, or what stands before it in its own.
 RANKS: list[list[str]] = [
     ["errors"],
-    ["types", "config", "subscriptions"],
+    ["types", "config", "subscriptions", "messages"],
     ["instruments", "keystore", "nonces"],
     [
         "_core._build",
@@ -128,7 +128,7 @@ def test_each_module_imports_alone(module: str) -> None:
 
 def test_importing_hlconn_brings_nothing_heavy_along() -> None:
     loaded = run_alone("import sys, hlconn; print(*sys.modules)").split()
-    heavy = {"asyncio", "ssl", "picows", "orjson", "aiohttp", "rich", "hlconn.client", "hlconn.sim"}
+    heavy = {"asyncio", "ssl", "picows", "orjson", "msgspec", "aiohttp", "rich", "hlconn.client", "hlconn.sim"}
     assert not (heavy | {"coincurve", "eth_account", "hlconn.account", "hlconn._core.action"}) & set(loaded)
 
 
@@ -176,7 +176,7 @@ def test_the_version_is_the_newest_of_the_changelog() -> None:
 def test_run_time_dependencies_are_the_ones_we_say() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", line)[0] for line in project["dependencies"]]  # type: ignore[index]
-    ours = ["numpy", "picows", "orjson", "aiohttp", "coincurve", "eth-account"]
+    ours = ["numpy", "picows", "orjson", "msgspec", "aiohttp", "coincurve", "eth-account"]
     assert names == [*ours, "msgpack", "pycryptodome"]  # the last two are the venue's in a box
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from hlconn import ConfigError, DecodeError, classify_status
 from hlconn._core import rows as core
 from hlconn._core.classify_table import STATUSES
-from hlconn._core.rows import Rows
+from hlconn._core.rows import Mids, Rows
 from hlconn.types import OrderStatus
 
 BODIES: dict[str, Callable[[Any], NDArray[Any]]] = {
@@ -122,30 +122,15 @@ def test_what_stands_around_the_rows_is_told() -> None:
 # --- what may come --------------------------------------------------------------------------------------------------
 
 
-def objects_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all objects within a JSON value."""
-    found = [path] if isinstance(value, dict) else []
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        found += objects_of(inner, (*path, key))
-    return found
-
-
-def at(value: Any, path: tuple[Any, ...]) -> Any:
-    for key in path:
-        value = value[key]
-    return value
-
-
 def variants(message: bytes) -> list[bytes]:
     """The message with an unknown key in each object, without each key, with null or another kind of value for it."""
     values: tuple[Any, ...] = ("gone", None, True, -1, "x", [], {}, 1.5, "-12.50", ["1.0", "2.0"])
     out = []
-    for path in objects_of(orjson.loads(message)):
-        for key in (None, *at(orjson.loads(message), path)):
+    for path in captures.objects_of(orjson.loads(message)):
+        for key in (None, *captures.at(orjson.loads(message), path)):
             for put in values if key else ("gone",):
                 value = orjson.loads(message)
-                inner = at(value, path)
+                inner = captures.at(value, path)
                 if key is None:
                     inner["someDayNew"] = {"a": [1, None, "}"], "b": -1.5e3}
                 elif put == "gone":
@@ -333,3 +318,126 @@ def test_every_status_of_the_table_and_each_ending_has_its_meaning() -> None:
     assert rows["status"].tolist() == [core.status_of(word) for word in words]
     assert rows["status_text"].tolist() == [word.encode() for word in words]
     assert core.status_of("filled") is OrderStatus.FILLED
+
+
+# --- mid prices -------------------------------------------------------------------------------------------------------
+
+
+def shown(mids: Mids) -> dict[str, float]:
+    assert len(mids) == len(mids.index) == len(mids.px) == len(mids.coins)
+    assert list(mids.index.values()) == list(range(len(mids)))
+    return {coin: px for coin, px in zip(mids.coins, mids.px.tolist(), strict=True) if px == px}
+
+
+def test_mid_prices_are_those_of_the_last_message_whatever_its_order_and_which_changed_is_told() -> None:
+    rng = Random(3)
+    mids = Mids()
+    names = [coin.name for coin in COINS] + [f"@{i}" for i in range(300)] + ["", "x" * 64, "\N{ROCKET}", 'a\\b"c']
+    known: list[str] = []
+    before: dict[str, float] = {}
+    for turn in range(60):
+        some = rng.sample(names, rng.choice((len(names), len(names) - 1, 5, 0, rng.randint(1, len(names)))))
+        if turn % 3:
+            some = [name for name in names if name in some]
+        message = captures.all_mids(rng, some)
+        if turn % 2:
+            message = captures.respell(message, rng)
+        want = {coin: float(px) for coin, px in orjson.loads(message)["data"]["mids"].items()}
+        changed = mids.read(exact(message)).tolist()
+        known += [name for name in want if name not in known]
+        assert shown(mids) == want
+        assert set(mids.index) == set(known)
+        assert changed == sorted(changed)
+        assert {mids.coins[row] for row in changed} == {
+            name for name in {*before, *want} if before.get(name) != want.get(name)
+        }
+        before = want
+    assert mids.messages == 60
+    assert mids.index["BTC"] == mids.coins.index("BTC")
+
+
+def test_a_row_stays_the_coins_own_and_prices_are_found_by_name() -> None:
+    mids = Mids()
+    mids.read(b'{"channel":"allMids","data":{"mids":{"A":"1.5","B":"2.5"}}}')
+    assert (mids["A"], mids["B"], mids.index) == (1.5, 2.5, {"A": 0, "B": 1})
+    px = mids.px
+    assert mids.read(b'{"channel":"allMids","data":{"mids":{"B":"2.5","A":"1.75"}}}').tolist() == [0]
+    assert mids.px is px
+    assert px.tolist() == [1.75, 2.5]
+    assert mids.read(b'{"channel":"allMids","data":{"dex":"xyz","mids":{"C":"3.0","B":"2.5","C":"4.0"}}}').tolist() == [
+        0,
+        2,
+    ]
+    assert mids.dex == "xyz"
+    np.testing.assert_array_equal(mids.px, [np.nan, 2.5, 4.0])
+    assert mids.read(b'{"channel":"allMids","data":{"mids":{"B":"2.5","C":"4.0"}}}').tolist() == []
+    assert mids.dex == ""
+    with pytest.raises(KeyError):
+        mids["D"]
+    with pytest.raises(ValueError, match="read-only"):
+        mids.px[0] = 1.0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        (b'"2.5"', b'"2.5x"', "mids: not the expected shape"),
+        (b'"2.5"', b"null", "mids: not the expected shape"),
+        (b'"2.5"', b'"1e999"', "mids: a number that cannot be one"),
+        (b'"B"', b'"%s"' % (65 * b"B"), "mids: deeper, longer"),
+        (b'"B"', b'"\\udc00"', "mids: deeper, longer"),
+        (b"mids", b"nids", "a required field is missing: mids"),
+        (b"allMids", b"candle", "channel: another channel"),
+        (b"}}}", b"}}", "not the expected shape"),
+        (b"}}}", b',"mids":{}}}}', "not the expected shape"),
+        (b"}}}", b'},"mids":{}}}', "mids: not the expected shape"),
+    ],
+)
+def test_what_is_wrong_with_mid_prices_is_said_and_changes_nothing(old: bytes, new: bytes, reason: str) -> None:
+    mids = Mids()
+    mids.read(b'{"channel":"allMids","data":{"mids":{"A":"1.5","Z":"9.0"}}}')
+    message = b'{"channel":"allMids","data":{"mids":{"NEW":"7.0","A":"1.75","B":"2.5"}}}'.replace(old, new)
+    with pytest.raises(DecodeError) as info:
+        mids.read(exact(message))
+    assert reason in info.value.reason
+    assert info.value.channel == "allMids"
+    assert shown(mids) == {"A": 1.5, "Z": 9.0}
+    assert mids.messages == 1
+
+
+def test_mid_prices_cut_anywhere_or_damaged_change_nothing_or_are_what_orjson_reads() -> None:
+    rng = Random(9)
+    names = [coin.name for coin in COINS]
+    mids = Mids()
+    message = captures.all_mids(rng, names)
+    mids.read(message)
+    before = shown(mids)
+    for cut in range(len(message)):
+        with pytest.raises(DecodeError):
+            mids.read(exact(message[:cut]))
+    assert shown(mids) == before
+    for _ in range(500):
+        text = captures.damaged(captures.all_mids(rng, names), rng)
+        try:
+            mids.read(exact(text))
+        except DecodeError:
+            assert shown(mids) == before
+            continue
+        before = shown(mids)
+        try:
+            value = oracles.load(text)
+            text.decode()
+        except (oracles.Refused, UnicodeDecodeError):
+            continue
+        assert before == {coin: float(px) for coin, px in value["data"]["mids"].items()}
+
+
+def test_no_more_coins_are_taken_than_there_is_room_for() -> None:
+    mids = Mids()
+    for i in range(4):
+        mids.read(captures.wire({"channel": "allMids", "data": {"mids": {f"{i}_{j}": 1.5 for j in range(16_384)}}}))
+    assert len(mids) == 65_536
+    with pytest.raises(DecodeError, match="more than is accepted"):
+        mids.read(b'{"channel":"allMids","data":{"mids":{"more":"1.0"}}}')
+    assert len(mids) == 65_536
+    assert mids.read(b'{"channel":"allMids","data":{"mids":{"0_0":"2.0"}}}').size == 16_385

@@ -839,9 +839,9 @@ cdef void* grown(void* memory, Py_ssize_t size) except NULL:
 cdef class Mids:
     """The mid prices of all coins of a dex, in one array: from allMids messages.
 
-    px: float64 (n,), read-only, quote units; nan for a coin that the last message did not have. A coin keeps its row for
-    ever: `index[coin]`. New ones are appended: then `px` is a new array, so take it anew after each message, or keep
-    it as long as `len(coins)` stays.
+    px: float64 (n,), read-only, quote units; nan for a coin that the last message did not have. A coin keeps its row
+    for ever: `index[coin]`. New ones are appended: then `px` is a new array, so take it anew after each message, or
+    keep it as long as `len(mids)` stays.
 
     The array changes with the next message: copy what you keep. A message that is refused changes nothing.
     Source: the venue's docs, WebSocket > Subscriptions, `AllMids`: every message has the whole map.
