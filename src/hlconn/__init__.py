@@ -65,8 +65,9 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from . import account, blocking, sim
+    from . import account, blocking, messages, sim
     from ._core import action
+    from ._core.rows import Mids, Rows, read_candles, read_fills, read_fundings, read_orders, read_user_fundings
     from ._core.sign import Signed, Signer
     from .client import Client, connect
     from .gaps import Gap
@@ -130,6 +131,7 @@ __all__ = [
     "LinkDown",
     "LinkState",
     "MarketKind",
+    "Mids",
     "Network",
     "Nonces",
     "NotSent",
@@ -145,6 +147,7 @@ __all__ = [
     "QueryFailed",
     "Reconciled",
     "Rejected",
+    "Rows",
     "SessionConfig",
     "Side",
     "Signed",
@@ -169,6 +172,12 @@ __all__ = [
     "classify",
     "classify_status",
     "connect",
+    "messages",
+    "read_candles",
+    "read_fills",
+    "read_fundings",
+    "read_orders",
+    "read_user_fundings",
     "sim",
 ]
 
@@ -185,12 +194,14 @@ _LATER = {
     "FillEvent": ".trading.orders",
     "Gap": ".gaps",
     "LinkState": ".session.link",
+    "Mids": "._core.rows",
     "Nonces": ".nonces",
     "OrderEvent": ".trading.orders",
     "OrderState": ".trading.orders",
     "OutcomeEvent": ".trading.orders",
     "Prepared": ".trading.trader",
     "Reconciled": ".trading.orders",
+    "Rows": "._core.rows",
     "Signed": "._core.sign",
     "Signer": "._core.sign",
     "Stream": ".streams",
@@ -201,6 +212,12 @@ _LATER = {
     "action": "._core.action",
     "blocking": ".blocking",
     "connect": ".client",
+    "messages": ".messages",
+    "read_candles": "._core.rows",
+    "read_fills": "._core.rows",
+    "read_fundings": "._core.rows",
+    "read_orders": "._core.rows",
+    "read_user_fundings": "._core.rows",
     "sim": ".sim",
 }
 

@@ -123,8 +123,8 @@ def test_what_stands_around_the_rows_is_told() -> None:
 
 
 def variants(message: bytes) -> list[bytes]:
-    """The message with an unknown key in each object, without each key, with null or another kind of value for it."""
-    values: tuple[Any, ...] = ("gone", None, True, -1, "x", [], {}, 1.5, "-12.50", ["1.0", "2.0"])
+    """The message with an unknown key in each object, and without each key, and with something else for its value."""
+    values: tuple[Any, ...] = ("gone", "longer", None, True, -1, "x", [], {}, 1.5, "-12.50", ["1.0", "2.0"])
     out = []
     for path in captures.objects_of(orjson.loads(message)):
         for key in (None, *captures.at(orjson.loads(message), path)):
@@ -135,6 +135,8 @@ def variants(message: bytes) -> list[bytes]:
                     inner["someDayNew"] = {"a": [1, None, "}"], "b": -1.5e3}
                 elif put == "gone":
                     del inner[key]
+                elif put == "longer":  # another key, which begins alike
+                    inner[key + "X"] = inner.pop(key)
                 else:
                     inner[key] = put
                 out.append(captures.wire(value))
