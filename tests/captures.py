@@ -190,6 +190,345 @@ def stream(seed: int = 1, rounds: int = 3, coins: tuple[Coin, ...] = COINS) -> I
             yield SHAPES[name](rng, coin, now - late)
 
 
+# --- what comes as many like objects ------------------------------------------------------------------------------
+
+ADDRESS = "0x31ca8395cf837de08b24da3f660e77761dfb974b"
+INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d", "3d", "1w", "1M")
+STATUSES = ("open", "filled", "canceled", "triggered", "rejected", "badAloPxRejected", "scheduledCancel", "accepted")
+NEW_STATUSES = (
+    "someDayNewRejected",
+    "someDayNewCanceled",
+    "internalSomethingCancel",
+    "someDayNew",
+    "",
+    "offen\N{BELL}",
+)
+
+
+def signed(rng: Random, decimals: int) -> str:
+    text = decimal_text(rng.choice((0, rng.randint(1, 999), rng.randint(1, 10**9), rng.randint(1, 10**17))), decimals)
+    return "-" + text if rng.random() < 0.4 else text
+
+
+def cloid(rng: Random) -> str:
+    return f"0x{rng.getrandbits(128):032x}"
+
+
+def tx_hash(rng: Random) -> str:
+    return f"0x{rng.getrandbits(256):064x}" if rng.random() < 0.9 else "0x" + 64 * "0"
+
+
+def candle(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    o, c, h, low = (decimal_text(middle(rng, coin), coin.px_decimals) for _ in range(4))
+    out: dict[str, Any] = {"t": time_ms, "T": time_ms + 59_999, "s": coin.name, "i": rng.choice(INTERVALS)}
+    return out | {"o": o, "c": c, "h": h, "l": low, "v": level(rng, coin, 7)["sz"], "n": rng.randint(0, 10**6)}
+
+
+def fill(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    row = level(rng, coin, middle(rng, coin))
+    out: dict[str, Any] = {"coin": coin.name, "px": row["px"], "sz": row["sz"], "side": rng.choice("AB")}
+    out |= {"time": time_ms, "startPosition": signed(rng, coin.sz_decimals)}
+    out |= {"dir": rng.choice(("Open Long", "Long > Short", "Buy", "Auto-Deleveraging", "a word of \N{ROCKET}" * 4))}
+    out |= {"closedPnl": signed(rng, 6), "hash": tx_hash(rng), "oid": rng.randint(1, 10**12)}
+    out |= {"crossed": rng.random() < 0.5, "fee": signed(rng, 8)}
+    if rng.random() < 0.3:
+        out["builderFee"] = decimal_text(rng.randint(0, 10**6), 8)
+    out["tid"] = rng.randint(1, 2**50)
+    if rng.random() < 0.6:
+        out["cloid"] = rng.choice((cloid(rng), cloid(rng), None))
+    if rng.random() < 0.3:
+        out["liquidation"] = {"markPx": row["px"], "method": rng.choice(("market", "backstop", "something wholly new"))}
+        if rng.random() < 0.7:
+            out["liquidation"]["liquidatedUser"] = ADDRESS
+    out["feeToken"] = rng.choice(("USDC", "HYPE"))
+    if rng.random() < 0.2:
+        out["feeTrialEscrow"] = decimal_text(rng.randint(0, 10**6), 8)
+    out["twapId"] = rng.choice((None, None, rng.randint(1, 10**6)))
+    return out
+
+
+def perp_ctx(rng: Random, coin: Coin) -> dict[str, Any]:
+    px = decimal_text(middle(rng, coin), coin.px_decimals)
+    bare = rng.random() < 0.2
+    out: dict[str, Any] = {"funding": signed(rng, 10), "openInterest": level(rng, coin, 7)["sz"], "prevDayPx": px}
+    out |= {"dayNtlVlm": decimal_text(rng.randint(0, 10**20), 10), "premium": None if bare else signed(rng, 10)}
+    out |= {"oraclePx": px, "markPx": px, "midPx": None if bare else px, "impactPxs": None if bare else [px, px]}
+    return out | {"dayBaseVlm": decimal_text(rng.randint(0, 10**9), 5)}
+
+
+def spot_ctx(rng: Random, coin: Coin) -> dict[str, Any]:
+    px = decimal_text(middle(rng, coin), coin.px_decimals)
+    supply = decimal_text(rng.randint(0, 10**18), 8)
+    out: dict[str, Any] = {"prevDayPx": px, "dayNtlVlm": decimal_text(rng.randint(0, 10**20), 10), "markPx": px}
+    out |= {"midPx": rng.choice((px, None)), "circulatingSupply": supply, "coin": coin.name, "totalSupply": supply}
+    return out | {"dayBaseVlm": decimal_text(rng.randint(0, 10**9), 5)}
+
+
+def order_update(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    row = level(rng, coin, middle(rng, coin))
+    order: dict[str, Any] = {"coin": coin.name, "side": rng.choice("AB"), "limitPx": row["px"], "sz": row["sz"]}
+    order |= {"oid": rng.randint(1, 10**12), "timestamp": time_ms - rng.randint(0, 9999), "origSz": row["sz"]}
+    if rng.random() < 0.7:
+        order["cloid"] = cloid(rng)
+    if rng.random() < 0.3:
+        order["reduceOnly"] = True
+    status = rng.choice((*STATUSES, *STATUSES, *NEW_STATUSES))
+    return {"order": order, "status": status, "statusTimestamp": time_ms}
+
+
+def user_funding(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    out: dict[str, Any] = {"time": time_ms, "coin": coin.name, "usdc": signed(rng, 6), "szi": signed(rng, 5)}
+    return out | {"fundingRate": signed(rng, 10), "nSamples": rng.choice((None, 3))}
+
+
+def funding(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    return {"coin": coin.name, "fundingRate": signed(rng, 8), "premium": signed(rng, 8), "time": time_ms}
+
+
+Rows = Callable[[Random, Coin, int], Any]
+
+
+def several(one: Rows, most: int = 5) -> Rows:
+    return lambda r, c, t: [one(r, c, t + i) for i in range(r.randint(0, most))]
+
+
+def of_user(name: str, one: Rows) -> Rows:
+    def data(r: Random, c: Coin, t: int) -> Any:
+        snapshot: dict[str, Any] = r.choice(({"isSnapshot": True}, {"isSnapshot": False}, {}))
+        return snapshot | {"user": ADDRESS, name: several(one)(r, c, t)}
+
+    return data
+
+
+#: The `data` of each channel whose messages are read into rows, and of each answer over HTTP that is.
+ROW_DATA: dict[str, Rows] = {
+    "candle": candle,
+    "activeAssetCtx": lambda r, c, t: {"coin": c.name, "ctx": perp_ctx(r, c)},
+    "activeSpotAssetCtx": lambda r, c, t: {"coin": c.name, "ctx": spot_ctx(r, c)},
+    "assetCtxs": lambda r, c, t: {"dex": r.choice(("", "xyz")), "ctxs": [perp_ctx(r, c) for _ in range(4)]},
+    "spotAssetCtxs": lambda r, c, t: [spot_ctx(r, c) for _ in range(4)],
+    "orderUpdates": several(order_update),
+    "user": lambda r, c, t: r.choice(({"fills": several(fill)(r, c, t)}, {"funding": user_funding(r, c, t)})),
+    "userFills": of_user("fills", fill),
+    "userFundings": of_user("fundings", user_funding),
+}
+ROW_BODIES: dict[str, Rows] = {
+    "candleSnapshot": several(candle),
+    "userFills": several(fill),
+    "fundingHistory": several(funding),
+    "userFunding": several(
+        lambda r, c, t: {"time": t, "hash": tx_hash(r), "delta": {"type": "funding", **user_funding(r, c, t)}}
+    ),
+    "historicalOrders": several(order_update),
+}
+
+
+def row_message(channel: str, coin: Coin = COINS[0], seed: int = 1, time_ms: int = T0) -> bytes:
+    rng = Random(f"{channel} {coin.name} {seed}")
+    return wire({"channel": channel, "data": ROW_DATA[channel](rng, coin, time_ms)})
+
+
+def row_body(info: str, coin: Coin = COINS[0], seed: int = 1, time_ms: int = T0) -> bytes:
+    return wire(ROW_BODIES[info](Random(f"{info} {coin.name} {seed}"), coin, time_ms))
+
+
+# --- what is read when somebody asks --------------------------------------------------------------------------------
+
+
+def frontend_order(rng: Random, coin: Coin, time_ms: int, children: int = 0) -> dict[str, Any]:
+    out: dict[str, Any] = order_update(rng, coin, time_ms)["order"]
+    out |= {"triggerCondition": "N/A", "isTrigger": False, "triggerPx": "0.0", "isPositionTpsl": False}
+    out |= {"reduceOnly": False, "orderType": rng.choice(("Limit", "Some Day New")), "tif": rng.choice(("Gtc", None))}
+    out["children"] = [frontend_order(rng, coin, time_ms) for _ in range(children)]
+    return out | {"cloid": rng.choice((cloid(rng), None))}
+
+
+def status_row(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    status = rng.choice((*STATUSES, *NEW_STATUSES))
+    return {"order": frontend_order(rng, coin, time_ms, 1), "status": status, "statusTimestamp": time_ms}
+
+
+def twap_state(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    out: dict[str, Any] = {"coin": coin.name, "user": ADDRESS, "side": rng.choice("AB"), "sz": signed(rng, 3)}
+    out |= {"executedSz": "0.25", "executedNtl": signed(rng, 6), "minutes": 30, "reduceOnly": False, "randomize": True}
+    out |= {"timestamp": time_ms, "stopPx": rng.choice((None, coin.px))}
+    return out | {"trigger": rng.choice((None, {"px": coin.px, "above": True}))}
+
+
+def twap_row(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    status = rng.choice(({"status": "finished"}, {"status": "error", "description": "no"}, {"status": "someDayNew"}))
+    twap_id: dict[str, Any] = rng.choice(({}, {"twapId": 7}))
+    return {"time": time_ms // 1000, "state": twap_state(rng, coin, time_ms), "status": status} | twap_id
+
+
+def slice_fill(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    return {"fill": fill(rng, coin, time_ms), "twapId": 42}
+
+
+def leverage(rng: Random) -> dict[str, Any]:
+    return rng.choice(({"type": "cross", "value": 20}, {"type": "isolated", "value": 3, "rawUsd": signed(rng, 6)}))
+
+
+def clearinghouse(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    margin = {key: signed(rng, 6) for key in ("accountValue", "totalNtlPos", "totalRawUsd", "totalMarginUsed")}
+    position: dict[str, Any] = {"coin": coin.name, "szi": signed(rng, 5), "leverage": leverage(rng)}
+    position |= {"entryPx": rng.choice((coin.px, None)), "positionValue": signed(rng, 6), "maxLeverage": 40}
+    position |= {"unrealizedPnl": signed(rng, 6), "returnOnEquity": signed(rng, 10), "marginUsed": signed(rng, 6)}
+    position |= {"liquidationPx": rng.choice((coin.px, None))}
+    position |= {"cumFunding": {key: signed(rng, 6) for key in ("allTime", "sinceOpen", "sinceChange")}}
+    out: dict[str, Any] = {"marginSummary": margin, "crossMarginSummary": margin, "crossMaintenanceMarginUsed": "0.5"}
+    return out | {
+        "withdrawable": "1.5",
+        "assetPositions": [{"type": "oneWay", "position": position}],
+        "time": time_ms,
+    }
+
+
+def ledger_update(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    deltas: list[dict[str, Any]] = [
+        {"type": "deposit", "usdc": signed(rng, 6)},
+        {"type": "withdraw", "usdc": "2.0", "nonce": time_ms, "fee": "1.0"},
+        {"type": "accountClassTransfer", "usdc": "2.0", "toPerp": True},
+        {
+            "type": "liquidation",
+            "liquidatedNtlPos": "10.0",
+            "accountValue": signed(rng, 6),
+            "leverageType": "Cross",
+            "liquidatedPositions": [{"coin": coin.name, "szi": signed(rng, 3)}],
+        },
+        {"type": "spotTransfer", "token": "PURR", "amount": "1.5", "usdcValue": "0.1", "nonce": None, "feeToken": ""},
+        {"type": "someDayNew", "something": [1, {"a": "b"}]},
+    ]
+    return {"time": time_ms, "hash": tx_hash(rng), "delta": rng.choice(deltas)}
+
+
+def outcome_updates(rng: Random, coin: Coin, time_ms: int) -> Any:
+    text = {"name": coin.name, "description": "is it?"}
+    question = {"question": 3, **text, "fallbackOutcome": 1, "namedOutcomes": [2, 5], "settledNamedOutcomes": []}
+    sides = [{"name": "Yes", "token": 4}, {"name": "No"}]
+    created: dict[str, Any] = {"outcome": 7, **text, "sideSpecs": sides}
+    updates: list[Any] = [
+        {"outcomeCreated": created | rng.choice(({}, {"quoteToken": "USDC"}))},
+        {"outcomeSettled": rng.choice((7, {"outcome": 7}))},
+        {"questionUpdated": question},
+        {"questionSettled": rng.choice((3, {"question": 3}))},
+        {"someDayNew": {"x": 1}},
+    ]
+    return rng.choice((updates, {"updates": updates}))
+
+
+def packed(value: Any) -> str:
+    stream = zlib.compressobj(wbits=-15)
+    return base64.b64encode(stream.compress(wire(value)) + stream.flush()).decode()
+
+
+def fast_ctxs(rng: Random, coin: Coin, time_ms: int) -> str:
+    mids: tuple[dict[str, Any], ...] = ({}, {"midPx": None}, {"midPx": coin.px}, {"markPx": coin.px}, {"midPx": 1.5})
+    return packed({c.name: rng.choice(mids) | rng.choice(mids) for c in COINS})
+
+
+def web_data3(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    state: dict[str, Any] = {
+        "agentAddress": rng.choice((None, ADDRESS)),
+        "agentValidUntil": rng.choice((None, time_ms)),
+    }
+    state |= {"cumLedger": signed(rng, 6), "serverTime": time_ms, "isVault": False, "user": ADDRESS}
+    state |= rng.choice(({}, {"optOutOfSpotDusting": True, "abstraction": "unifiedAccount"}))
+    dexs: list[dict[str, Any]] = [{"totalVaultEquity": "1.5", "leadingVaults": [{"address": ADDRESS, "name": "x"}]}]
+    return {"userState": state, "perpDexStates": [*dexs, {"totalVaultEquity": "0.0", "perpsAtOpenInterestCap": ["A"]}]}
+
+
+def spot_state(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    balances = [
+        {"coin": "USDC", "token": 0, "total": signed(rng, 8), "hold": "0.0", "entryNtl": "0.0", "spotHold": "1.0"},
+        {"coin": "+12", "total": "1.0", "hold": "0.0", "entryNtl": "0.5"},
+    ]
+    more: dict[str, Any] = rng.choice(({}, {"tokenToAvailableAfterMaintenance": [[0, signed(rng, 6)]]}))
+    return {"user": ADDRESS, "spotState": {"balances": balances} | more}
+
+
+USER_EVENTS: tuple[Rows, ...] = (
+    lambda r, c, t: {"fills": several(fill)(r, c, t)},
+    lambda r, c, t: {"funding": user_funding(r, c, t)},
+    lambda r, c, t: {
+        "liquidation": {
+            "lid": 5,
+            "liquidator": ADDRESS,
+            "liquidated_user": ADDRESS,
+            "liquidated_ntl_pos": signed(r, 6),
+            "liquidated_account_value": signed(r, 6),
+        }
+    },
+    lambda r, c, t: {"nonUserCancel": [{"coin": c.name, "oid": 1}, {"coin": c.name, "oid": 2}]},
+    lambda r, c, t: {"twapHistory": several(twap_row)(r, c, t)},
+    lambda r, c, t: {"twapSliceFills": several(slice_fill)(r, c, t)},
+    lambda r, c, t: {"someDayNew": {"x": 1}},
+)
+
+#: The `data` of each channel that is read when somebody asks.
+MESSAGE_DATA: dict[str, Rows] = {
+    "activeAssetData": lambda r, c, t: {
+        "user": ADDRESS,
+        "coin": c.name,
+        "leverage": leverage(r),
+        "maxTradeSzs": [signed(r, 5), 8.75],
+        "availableToTrade": [3, signed(r, 6)],
+        "markPx": c.px,
+    },
+    "allDexsAssetCtxs": lambda r, c, t: {"ctxs": [["", [perp_ctx(r, c), perp_ctx(r, c)]], ["xyz", []]]},
+    "outcomeMetaUpdates": outcome_updates,
+    "fastAssetCtxs": fast_ctxs,
+    "notification": lambda r, c, t: {"notification": f"Bought {c.px} {c.name} \\ at $1907.6"},
+    "user": lambda r, c, t: r.choice(USER_EVENTS)(r, c, t),
+    "userNonFundingLedgerUpdates": of_user("nonFundingLedgerUpdates", ledger_update),
+    "userHistoricalOrders": of_user("orderHistory", status_row),
+    "userTwapSliceFills": of_user("twapSliceFills", slice_fill),
+    "userTwapHistory": of_user("history", twap_row),
+    "twapStates": lambda r, c, t: {"dex": "", "user": ADDRESS, "states": [[1, twap_state(r, c, t)]]},
+    "openOrders": lambda r, c, t: {"dex": "", "user": ADDRESS, "orders": [frontend_order(r, c, t, 2)]},
+    "clearinghouseState": lambda r, c, t: {
+        "dex": "",
+        "user": ADDRESS,
+        "clearinghouseState": clearinghouse(r, c, t),
+    },
+    "allDexsClearinghouseState": lambda r, c, t: {
+        "user": ADDRESS,
+        "clearinghouseStates": [["", clearinghouse(r, c, t)], ["xyz", clearinghouse(r, c, t)]],
+    },
+    "spotState": spot_state,
+    "webData3": web_data3,
+}
+
+
+def asked_message(channel: str, coin: Coin = COINS[0], seed: int = 1, time_ms: int = T0) -> bytes:
+    rng = Random(f"asked {channel} {coin.name} {seed}")
+    return wire({"channel": channel, "data": MESSAGE_DATA[channel](rng, coin, time_ms)})
+
+
+def all_mids(rng: Random, names: list[str]) -> bytes:
+    return wire(
+        {"channel": "allMids", "data": {"mids": {name: decimal_text(rng.randint(0, 10**9), 4) for name in names}}}
+    )
+
+
+# --- within a JSON value --------------------------------------------------------------------------------------------
+
+
+def objects_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all objects within a JSON value."""
+    found = [path] if isinstance(value, dict) else []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in items:
+        found += objects_of(inner, (*path, key))
+    return found
+
+
+def at(value: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
+
+
 # --- the same message, spelled otherwise ---------------------------------------------------------------------------
 
 
@@ -278,6 +617,12 @@ def corpus(directory: Path) -> int:
         found |= {plain, respell(plain, rng), damaged(plain, rng), wire({"channel": "l2", "data": {"c": text}})}
         levels = [side(rng, COINS[0], 20, 100 - row * -1, 2 * row - 1) for row in range(2)]
         found.add(wire({"channel": "l2", "data": {"s": {"coin": "BTC", "time": seed, "levels": levels}}}))
+    for coin in COINS[:4]:
+        names = [c.name for c in COINS]
+        messages = [row_message(channel, coin) for channel in ROW_DATA] + [all_mids(rng, names)]
+        messages += [row_body(info, coin) for info in ROW_BODIES] + [asked_message(c, coin) for c in MESSAGE_DATA]
+        for message in messages:
+            found |= {message, respell(message, rng), damaged(message, rng)}
     for message in found:
         (directory / hashlib.sha1(message).hexdigest()[:16]).write_bytes(message)
     return len(found)

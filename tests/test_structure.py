@@ -22,7 +22,7 @@ PACKAGE = ROOT / "src" / "hlconn"
 #: Ranks of docs/architecture.md. A file imports lower ranks, or what stands before it in its own.
 RANKS: list[list[str]] = [
     ["errors"],
-    ["types", "config"],
+    ["types", "config", "subscriptions", "messages"],
     ["instruments", "limits", "keystore", "nonces"],
     [
         "_core._build",
@@ -31,6 +31,7 @@ RANKS: list[list[str]] = [
         "_core.codec",
         "_core.classify_table",
         "_core.classify",
+        "_core.rows",
         "_core.action",
         "_core.histogram",
         "_core.tids",
@@ -143,7 +144,7 @@ def test_each_module_imports_alone(module: str) -> None:
 
 def test_importing_hlconn_brings_nothing_heavy_along() -> None:
     loaded = run_alone("import sys, hlconn; print(*sys.modules)").split()
-    heavy = {"asyncio", "ssl", "picows", "orjson", "aiohttp", "rich", "hlconn.client", "hlconn.sim"}
+    heavy = {"asyncio", "ssl", "picows", "orjson", "msgspec", "aiohttp", "rich", "hlconn.client", "hlconn.sim"}
     assert not (heavy | {"coincurve", "eth_account", "hlconn.account", "hlconn._core.action"}) & set(loaded)
 
 
@@ -165,7 +166,7 @@ def test_every_public_name_is_there_and_is_documented() -> None:
         _ = hlconn.nonsense
 
 
-@pytest.mark.parametrize("module", ["codec", "classify", "book", "feed", "action", "sign"])
+@pytest.mark.parametrize("module", ["codec", "rows", "classify", "book", "feed", "action", "sign"])
 def test_everything_compiled_that_is_public_is_documented(module: str) -> None:
     compiled = importlib.import_module(f"hlconn._core.{module}")
     for name, value in vars(compiled).items():
@@ -191,7 +192,7 @@ def test_the_version_is_the_newest_of_the_changelog() -> None:
 def test_run_time_dependencies_are_the_ones_we_say() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", line)[0] for line in project["dependencies"]]  # type: ignore[index]
-    ours = ["numpy", "picows", "orjson", "aiohttp", "coincurve", "eth-account"]
+    ours = ["numpy", "picows", "orjson", "msgspec", "aiohttp", "coincurve", "eth-account"]
     assert names == [*ours, "msgpack", "pycryptodome"]  # the last two are the venue's in a box
 
 

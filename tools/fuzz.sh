@@ -1,12 +1,17 @@
 #!/bin/sh
-# Feed.on_message under libFuzzer (atheris) with the sanitizers on: builds, writes the corpus, runs.
+# What reads messages under libFuzzer (atheris) with the sanitizers on: builds, writes the corpus, runs.
 #
-#   tools/fuzz.sh [--seconds N] [libFuzzer arguments]        default 600 seconds
+#   tools/fuzz.sh [--target feed|rows] [--seconds N] [libFuzzer arguments]        default feed, 600 seconds
 #
 # Needs clang with its runtime (Debian: clang-16 libclang-rt-16-dev), the `dev` extra, and `pip install atheris`.
 set -eu
 cd "$(dirname "$0")/.."
 seconds=600
+target=feed
+if [ "${1:-}" = "--target" ]; then
+    target=$2
+    shift 2
+fi
 if [ "${1:-}" = "--seconds" ]; then
     seconds=$2
     shift 2
@@ -24,5 +29,5 @@ cp tools/asan_sitecustomize.py "$out/site/sitecustomize.py"
 "$python" tests/captures.py "$out/corpus"
 runtime=$("$python" -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so
 PYTHONPATH="$out/site" PYTHONMALLOC=malloc LD_PRELOAD="$runtime" ASAN_OPTIONS=detect_leaks=0 \
-    "$python" fuzz/fuzz_feed.py -max_total_time="$seconds" -dict=fuzz/hlconn.dict -artifact_prefix="$out/findings/" \
+    "$python" "fuzz/fuzz_$target.py" -max_total_time="$seconds" -dict=fuzz/hlconn.dict -artifact_prefix="$out/findings/" \
     -print_final_stats=1 "$out/corpus" "$@"

@@ -32,12 +32,19 @@ from .errors import (
     UnknownCoin,
 )
 from .instruments import Instrument, Instruments, MarketKind
+from .subscriptions import Subscription
 from .types import (
     ASK,
+    ASSET_CTX_DTYPE,
     BID,
+    CANDLE_DTYPE,
     FEEDS,
+    FILL_DTYPE,
+    FUNDING_DTYPE,
+    ORDER_UPDATE_DTYPE,
     TRADE_DTYPE,
     TRADE_USERS_DTYPE,
+    USER_FUNDING_DTYPE,
     Ack,
     Builder,
     CancelResult,
@@ -48,6 +55,7 @@ from .types import (
     Grade,
     Grouping,
     Order,
+    OrderStatus,
     Position,
     Priority,
     Side,
@@ -57,8 +65,9 @@ from .types import (
 )
 
 if TYPE_CHECKING:
-    from . import account, blocking, sim
+    from . import account, blocking, messages, sim
     from ._core import action
+    from ._core.rows import Mids, Rows, read_candles, read_fills, read_fundings, read_orders, read_user_fundings
     from ._core.sign import Signed, Signer
     from .client import Client, connect
     from .gaps import Gap
@@ -82,10 +91,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ASK",
+    "ASSET_CTX_DTYPE",
     "BID",
+    "CANDLE_DTYPE",
     "FEEDS",
+    "FILL_DTYPE",
+    "FUNDING_DTYPE",
+    "ORDER_UPDATE_DTYPE",
     "TRADE_DTYPE",
     "TRADE_USERS_DTYPE",
+    "USER_FUNDING_DTYPE",
     "Ack",
     "Book",
     "Builder",
@@ -119,12 +134,14 @@ __all__ = [
     "LinkDown",
     "LinkState",
     "MarketKind",
+    "Mids",
     "Network",
     "Nonces",
     "NotSent",
     "Order",
     "OrderEvent",
     "OrderState",
+    "OrderStatus",
     "OutcomeEvent",
     "OutcomeUnknown",
     "Position",
@@ -134,6 +151,7 @@ __all__ = [
     "Reconciled",
     "Rejected",
     "Request",
+    "Rows",
     "SessionConfig",
     "Side",
     "Signed",
@@ -141,6 +159,7 @@ __all__ = [
     "StaleBook",
     "Stream",
     "StreamOverflow",
+    "Subscription",
     "SubscriptionRefused",
     "Throttled",
     "Ticket",
@@ -157,6 +176,12 @@ __all__ = [
     "classify",
     "classify_status",
     "connect",
+    "messages",
+    "read_candles",
+    "read_fills",
+    "read_fundings",
+    "read_orders",
+    "read_user_fundings",
     "sim",
 ]
 
@@ -174,6 +199,7 @@ _LATER = {
     "Gap": ".gaps",
     "Limits": ".limits",
     "LinkState": ".session.link",
+    "Mids": "._core.rows",
     "Nonces": ".nonces",
     "OrderEvent": ".trading.orders",
     "OrderState": ".trading.orders",
@@ -181,6 +207,7 @@ _LATER = {
     "Prepared": ".trading.trader",
     "Reconciled": ".trading.orders",
     "Request": ".limits",
+    "Rows": "._core.rows",
     "Signed": "._core.sign",
     "Signer": "._core.sign",
     "Stream": ".streams",
@@ -191,6 +218,12 @@ _LATER = {
     "action": "._core.action",
     "blocking": ".blocking",
     "connect": ".client",
+    "messages": ".messages",
+    "read_candles": "._core.rows",
+    "read_fills": "._core.rows",
+    "read_fundings": "._core.rows",
+    "read_orders": "._core.rows",
+    "read_user_fundings": "._core.rows",
     "sim": ".sim",
 }
 

@@ -1,0 +1,91 @@
+# rows.pxd: JSON objects of a known shape -> rows of a structured array, for all that comes as many like objects.
+#
+# One reader for every shape. A Plan says what is wanted of an object: key, kind of value, where it goes in the row.
+# Keys may come in any order: which one followed which is remembered from object to object, so that after the first one
+# each key costs one compare, whatever the venue's order is. White space, escapes and unknown keys are read over.
+#
+# Functions borrow the buffer; none below Python's level allocates. Imported by: nothing compiled.
+# Imports: cursor, errors, types, classify.
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+from hlconn._core.cursor cimport Cursor, DecodeStatus, Slice
+
+cdef enum:
+    MAX_FIELDS = 32
+    MAX_KEY = 40         # bytes of a key with its quotes and its colon
+    MAX_STATUSES = 64
+    MAX_COIN = 64        # bytes of the name of a coin in a map
+    MAX_COINS = 65536    # that a map may come to have
+
+cdef enum Kind:
+    K_INT                # int64
+    K_DECIMAL            # float64, finite
+    K_PAIR               # two decimals in an array, to two float64 that lie side by side
+    K_TEXT               # bytes; too long is an error
+    K_CLIP               # bytes for people; cut to what fits, not within a character
+    K_BOOL
+    K_SIDE               # int8: "B" 0, "A" 1
+    K_STATUS             # three fields: the text, OrderStatus, ErrorCode
+    K_NAME               # has to be the channel's name; nothing is stored
+    K_OBJECT             # another plan, into the same row
+    K_MAP                # an object of coin to decimal, into `Reading.map`
+    K_ROWS               # an array of objects of another plan, or one alone: a row each
+
+cdef struct Field:
+    uint64_t head        # the first eight bytes of `key`, as many as there are
+    uint64_t mask
+    char key[40]         # as it stands in JSON: "px":
+    int size             # of it
+    Kind kind
+    bint nullable        # null leaves what the row holds without it
+    Py_ssize_t offset    # in the row
+    Py_ssize_t width     # of a text
+    Py_ssize_t offset_status, offset_code
+    Plan* inner
+
+cdef struct Plan:
+    Field fields[32]
+    int count
+    uint64_t required    # a bit each
+    unsigned char after[33]  # which field came after this one the last time; [count]: which came first
+    const char* blank    # what a row holds before it is read
+    Py_ssize_t stride
+
+cdef struct Coin:
+    char name[64]
+    int size
+    uint64_t hash
+
+cdef struct Newcomer:    # a coin that is not in the map yet
+    Slice name           # in the message
+    double px
+
+cdef struct Map:         # coin -> row, by open addressing, and what the message in hand says of each row
+    Coin* coins
+    Py_ssize_t count
+    int32_t* slots       # the row, or -1
+    Py_ssize_t mask
+    int32_t* order       # which row stood at this place of a message the last time
+    double* fresh
+    int64_t* seen        # the number of the last message that had it
+    int64_t number       # of the message in hand
+    Newcomer* newcomers
+    Py_ssize_t news
+    Py_ssize_t room      # of `order` and `newcomers`: as many as a message of its size can have
+
+cdef struct Reading:     # of one text
+    char* rows           # borrowed memory of `cap` rows
+    Py_ssize_t cap
+    Py_ssize_t count
+    const char* name     # of the channel
+    Py_ssize_t name_size
+    const Field* culprit
+    Map* map
+
+cdef class Shape:
+    cdef Plan plan
+    cdef readonly object dtype   # of a row, None for what stands around them
+    cdef readonly Py_ssize_t least   # bytes that one object takes at least
+    cdef list _kept              # what the plan points to
+
+cdef DecodeStatus read_object(Cursor* c, Plan* plan, char* row, Reading* reading) noexcept nogil
