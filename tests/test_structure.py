@@ -43,7 +43,8 @@ RANKS: list[list[str]] = [
         "account",
         "responses",
     ],
-    ["session.link", "session.pool", "session.pylistener", "session.driver", "session.http"],
+    ["session.link", "session.pool", "session.pylistener", "session.driver", "session.queries", "session.http"],
+    ["info_types", "info", "fallback"],
     ["stats", "gaps", "streams", "market", "trading.ledger", "trading.orders", "trading.trader"],
     ["client", "blocking"],
 ]
@@ -175,7 +176,7 @@ def test_the_version_is_the_newest_of_the_changelog() -> None:
 def test_run_time_dependencies_are_the_ones_we_say() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.match(r"[\w-]+", line)[0] for line in project["dependencies"]]  # type: ignore[index]
-    ours = ["numpy", "picows", "orjson", "aiohttp", "coincurve", "eth-account"]
+    ours = ["numpy", "picows", "orjson", "msgspec", "aiohttp", "coincurve", "eth-account"]
     assert names == [*ours, "msgpack", "pycryptodome"]  # the last two are the venue's in a box
 
 

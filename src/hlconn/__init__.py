@@ -31,7 +31,7 @@ from .errors import (
     Throttled,
     UnknownCoin,
 )
-from .instruments import Instrument, Instruments, MarketKind
+from .instruments import Instrument, InstrumentChange, Instruments, MarketKind
 from .types import (
     ASK,
     BID,
@@ -111,6 +111,7 @@ __all__ = [
     "Histogram",
     "HlconnError",
     "Instrument",
+    "InstrumentChange",
     "Instruments",
     "InvalidOrder",
     "LinkDown",
