@@ -15,7 +15,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from .faults import Fault
-from .streams import Answer, Session, Transport
+from .streams import Answer, Later, Session, Transport
 
 __all__ = ["HttpHost", "Server"]
 
@@ -191,10 +191,12 @@ class Server:
                 request.transport.abort()
             return _text(HTTPStatus.OK, "")
         status, value = answer
+        after_s = answer.retry_after_s if isinstance(answer, Later) else None
+        headers = {} if after_s is None else {"Retry-After": str(after_s)}
         if status == HTTPStatus.OK or value is None:
             data = value if isinstance(value, bytes) else orjson.dumps(value)
-            return web.Response(status=status, body=data, content_type="application/json")
-        return _text(status, value)
+            return web.Response(status=status, body=data, content_type="application/json", headers=headers)
+        return web.Response(status=status, text=value, headers=headers)
 
     async def _websocket(self, request: web.BaseRequest) -> web.StreamResponse:
         ws = web.WebSocketResponse(compress=False, max_msg_size=_MAX_REQUEST_BYTES)
