@@ -37,7 +37,7 @@ lint: $(VENV)/.dev
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/cython-lint src/hlconn/_core
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --allowlist tools/stubtest-allow.txt \
-		hlconn._core.codec hlconn._core.classify hlconn._core.histogram hlconn._core.book hlconn._core.feed hlconn._core.listener \
+		hlconn._core.codec hlconn._core.rows hlconn._core.classify hlconn._core.histogram hlconn._core.book hlconn._core.feed hlconn._core.listener \
 		hlconn._core.action hlconn._core.sign hlconn._core.secp hlconn._core.oneshot
 
 # The same tests on a build with bounds checks, overflow checks and assertions; without those that run nothing that is

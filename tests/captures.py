@@ -188,6 +188,148 @@ def stream(seed: int = 1, rounds: int = 3, coins: tuple[Coin, ...] = COINS) -> I
             yield SHAPES[name](rng, coin, now - late)
 
 
+# --- what comes as many like objects ------------------------------------------------------------------------------
+
+ADDRESS = "0x31ca8395cf837de08b24da3f660e77761dfb974b"
+INTERVALS = ("1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "8h", "12h", "1d", "3d", "1w", "1M")
+STATUSES = ("open", "filled", "canceled", "triggered", "rejected", "badAloPxRejected", "scheduledCancel", "accepted")
+NEW_STATUSES = (
+    "someDayNewRejected",
+    "someDayNewCanceled",
+    "internalSomethingCancel",
+    "someDayNew",
+    "",
+    "offen\N{BELL}",
+)
+
+
+def signed(rng: Random, decimals: int) -> str:
+    text = decimal_text(rng.choice((0, rng.randint(1, 999), rng.randint(1, 10**9), rng.randint(1, 10**17))), decimals)
+    return "-" + text if rng.random() < 0.4 else text
+
+
+def cloid(rng: Random) -> str:
+    return f"0x{rng.getrandbits(128):032x}"
+
+
+def tx_hash(rng: Random) -> str:
+    return f"0x{rng.getrandbits(256):064x}" if rng.random() < 0.9 else "0x" + 64 * "0"
+
+
+def candle(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    o, c, h, low = (decimal_text(middle(rng, coin), coin.px_decimals) for _ in range(4))
+    out: dict[str, Any] = {"t": time_ms, "T": time_ms + 59_999, "s": coin.name, "i": rng.choice(INTERVALS)}
+    return out | {"o": o, "c": c, "h": h, "l": low, "v": level(rng, coin, 7)["sz"], "n": rng.randint(0, 10**6)}
+
+
+def fill(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    row = level(rng, coin, middle(rng, coin))
+    out: dict[str, Any] = {"coin": coin.name, "px": row["px"], "sz": row["sz"], "side": rng.choice("AB")}
+    out |= {"time": time_ms, "startPosition": signed(rng, coin.sz_decimals)}
+    out |= {"dir": rng.choice(("Open Long", "Long > Short", "Buy", "Auto-Deleveraging", "a word of \N{ROCKET}" * 4))}
+    out |= {"closedPnl": signed(rng, 6), "hash": tx_hash(rng), "oid": rng.randint(1, 10**12)}
+    out |= {"crossed": rng.random() < 0.5, "fee": signed(rng, 8)}
+    if rng.random() < 0.3:
+        out["builderFee"] = decimal_text(rng.randint(0, 10**6), 8)
+    out["tid"] = rng.randint(1, 2**50)
+    if rng.random() < 0.6:
+        out["cloid"] = rng.choice((cloid(rng), cloid(rng), None))
+    if rng.random() < 0.3:
+        out["liquidation"] = {"markPx": row["px"], "method": rng.choice(("market", "backstop", "something wholly new"))}
+        if rng.random() < 0.7:
+            out["liquidation"]["liquidatedUser"] = ADDRESS
+    out["feeToken"] = rng.choice(("USDC", "HYPE"))
+    if rng.random() < 0.2:
+        out["feeTrialEscrow"] = decimal_text(rng.randint(0, 10**6), 8)
+    out["twapId"] = rng.choice((None, None, rng.randint(1, 10**6)))
+    return out
+
+
+def perp_ctx(rng: Random, coin: Coin) -> dict[str, Any]:
+    px = decimal_text(middle(rng, coin), coin.px_decimals)
+    bare = rng.random() < 0.2
+    out: dict[str, Any] = {"funding": signed(rng, 10), "openInterest": level(rng, coin, 7)["sz"], "prevDayPx": px}
+    out |= {"dayNtlVlm": decimal_text(rng.randint(0, 10**20), 10), "premium": None if bare else signed(rng, 10)}
+    out |= {"oraclePx": px, "markPx": px, "midPx": None if bare else px, "impactPxs": None if bare else [px, px]}
+    return out | {"dayBaseVlm": decimal_text(rng.randint(0, 10**9), 5)}
+
+
+def spot_ctx(rng: Random, coin: Coin) -> dict[str, Any]:
+    px = decimal_text(middle(rng, coin), coin.px_decimals)
+    supply = decimal_text(rng.randint(0, 10**18), 8)
+    out: dict[str, Any] = {"prevDayPx": px, "dayNtlVlm": decimal_text(rng.randint(0, 10**20), 10), "markPx": px}
+    out |= {"midPx": rng.choice((px, None)), "circulatingSupply": supply, "coin": coin.name, "totalSupply": supply}
+    return out | {"dayBaseVlm": decimal_text(rng.randint(0, 10**9), 5)}
+
+
+def order_update(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    row = level(rng, coin, middle(rng, coin))
+    order: dict[str, Any] = {"coin": coin.name, "side": rng.choice("AB"), "limitPx": row["px"], "sz": row["sz"]}
+    order |= {"oid": rng.randint(1, 10**12), "timestamp": time_ms - rng.randint(0, 9999), "origSz": row["sz"]}
+    if rng.random() < 0.7:
+        order["cloid"] = cloid(rng)
+    if rng.random() < 0.3:
+        order["reduceOnly"] = True
+    status = rng.choice((*STATUSES, *STATUSES, *NEW_STATUSES))
+    return {"order": order, "status": status, "statusTimestamp": time_ms}
+
+
+def user_funding(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    out: dict[str, Any] = {"time": time_ms, "coin": coin.name, "usdc": signed(rng, 6), "szi": signed(rng, 5)}
+    return out | {"fundingRate": signed(rng, 10), "nSamples": rng.choice((None, 3))}
+
+
+def funding(rng: Random, coin: Coin, time_ms: int) -> dict[str, Any]:
+    return {"coin": coin.name, "fundingRate": signed(rng, 8), "premium": signed(rng, 8), "time": time_ms}
+
+
+Rows = Callable[[Random, Coin, int], Any]
+
+
+def several(one: Rows, most: int = 5) -> Rows:
+    return lambda r, c, t: [one(r, c, t + i) for i in range(r.randint(0, most))]
+
+
+def of_user(name: str, one: Rows) -> Rows:
+    def data(r: Random, c: Coin, t: int) -> Any:
+        snapshot: dict[str, Any] = r.choice(({"isSnapshot": True}, {"isSnapshot": False}, {}))
+        return snapshot | {"user": ADDRESS, name: several(one)(r, c, t)}
+
+    return data
+
+
+#: The `data` of each channel whose messages are read into rows, and of each answer over HTTP that is.
+ROW_DATA: dict[str, Rows] = {
+    "candle": candle,
+    "activeAssetCtx": lambda r, c, t: {"coin": c.name, "ctx": perp_ctx(r, c)},
+    "activeSpotAssetCtx": lambda r, c, t: {"coin": c.name, "ctx": spot_ctx(r, c)},
+    "assetCtxs": lambda r, c, t: {"dex": r.choice(("", "xyz")), "ctxs": [perp_ctx(r, c) for _ in range(4)]},
+    "spotAssetCtxs": lambda r, c, t: [spot_ctx(r, c) for _ in range(4)],
+    "orderUpdates": several(order_update),
+    "user": lambda r, c, t: r.choice(({"fills": several(fill)(r, c, t)}, {"funding": user_funding(r, c, t)})),
+    "userFills": of_user("fills", fill),
+    "userFundings": of_user("fundings", user_funding),
+}
+ROW_BODIES: dict[str, Rows] = {
+    "candleSnapshot": several(candle),
+    "userFills": several(fill),
+    "fundingHistory": several(funding),
+    "userFunding": several(
+        lambda r, c, t: {"time": t, "hash": tx_hash(r), "delta": {"type": "funding", **user_funding(r, c, t)}}
+    ),
+    "historicalOrders": several(order_update),
+}
+
+
+def row_message(channel: str, coin: Coin = COINS[0], seed: int = 1, time_ms: int = T0) -> bytes:
+    rng = Random(f"{channel} {coin.name} {seed}")
+    return wire({"channel": channel, "data": ROW_DATA[channel](rng, coin, time_ms)})
+
+
+def row_body(info: str, coin: Coin = COINS[0], seed: int = 1, time_ms: int = T0) -> bytes:
+    return wire(ROW_BODIES[info](Random(f"{info} {coin.name} {seed}"), coin, time_ms))
+
+
 # --- the same message, spelled otherwise ---------------------------------------------------------------------------
 
 

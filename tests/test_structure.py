@@ -31,6 +31,7 @@ RANKS: list[list[str]] = [
         "_core.codec",
         "_core.classify_table",
         "_core.classify",
+        "_core.rows",
         "_core.action",
         "_core.histogram",
         "_core.tids",
@@ -150,7 +151,7 @@ def test_every_public_name_is_there_and_is_documented() -> None:
         _ = hlconn.nonsense
 
 
-@pytest.mark.parametrize("module", ["codec", "classify", "book", "feed", "action", "sign"])
+@pytest.mark.parametrize("module", ["codec", "rows", "classify", "book", "feed", "action", "sign"])
 def test_everything_compiled_that_is_public_is_documented(module: str) -> None:
     compiled = importlib.import_module(f"hlconn._core.{module}")
     for name, value in vars(compiled).items():

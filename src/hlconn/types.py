@@ -16,10 +16,16 @@ from .errors import ErrorCode, InvalidOrder
 
 __all__ = [
     "ASK",
+    "ASSET_CTX_DTYPE",
     "BID",
+    "CANDLE_DTYPE",
     "FEEDS",
+    "FILL_DTYPE",
+    "FUNDING_DTYPE",
+    "ORDER_UPDATE_DTYPE",
     "TRADE_DTYPE",
     "TRADE_USERS_DTYPE",
+    "USER_FUNDING_DTYPE",
     "Ack",
     "Builder",
     "CancelResult",
@@ -31,6 +37,7 @@ __all__ = [
     "Grouping",
     "Number",
     "Order",
+    "OrderStatus",
     "Position",
     "Priority",
     "Side",
@@ -74,6 +81,21 @@ class Grade(IntEnum):
     FAST = 40
 
 
+class OrderStatus(IntEnum):
+    """What an order's status means, whatever word the venue has for it; `ErrorCode` says why it ended.
+
+    UNKNOWN: a word that nobody knows, it ends nothing. TRIGGERED: a trigger order that fired and is being executed.
+    Words that end in Rejected, Canceled or Cancel are taken for what they end in.
+    """
+
+    UNKNOWN = 0
+    OPEN = 1
+    TRIGGERED = 2
+    FILLED = 3
+    CANCELED = 4
+    REJECTED = 5
+
+
 _TRADE_FIELDS = [("time", "<i8"), ("px", "<f8"), ("sz", "<f8"), ("tid", "<i8"), ("side", "i1")]
 
 #: One trade: time in ms of the venue, px in quote units, sz in base units, tid, side (`Side`, the aggressor's).
@@ -81,6 +103,120 @@ TRADE_DTYPE = np.dtype(_TRADE_FIELDS, align=True)
 
 #: The same with the addresses of both parties, "0x" and 40 hex digits; empty where the venue left them out.
 TRADE_USERS_DTYPE = np.dtype([*_TRADE_FIELDS, ("buyer", "S42"), ("seller", "S42")], align=True)
+
+# Texts are bytes without the zeros behind them; `.astype(str)` makes str of a whole column.
+
+#: One candle, with the names of `Candle`. open_ms, close_ms: its first and last ms. volume: base units. n: trades.
+CANDLE_DTYPE = np.dtype(
+    [
+        ("open_ms", "<i8"),
+        ("open", "<f8"),
+        ("high", "<f8"),
+        ("low", "<f8"),
+        ("close", "<f8"),
+        ("volume", "<f8"),
+        ("n", "<i8"),
+        ("close_ms", "<i8"),
+        ("coin", "S32"),
+        ("interval", "S8"),
+    ],
+    align=True,
+)
+
+#: One execution of an order of the account, with the names of `Fill`. time: of the block, ms. px, sz, start_position,
+#: closed_pnl, fee as there; fee includes builder_fee and is negative for a rebate; builder_fee and fee_trial_escrow
+#: are 0 where the venue names none. tid, twap_id: -1 without one. side: `Side`. cloid, liquidated_user: "0x..." or
+#: empty. dir, liquidation_method: words for people, cut to their size. liquidation_mark_px: nan but for a liquidation.
+FILL_DTYPE = np.dtype(
+    [
+        ("time", "<i8"),
+        ("px", "<f8"),
+        ("sz", "<f8"),
+        ("oid", "<i8"),
+        ("tid", "<i8"),
+        ("start_position", "<f8"),
+        ("closed_pnl", "<f8"),
+        ("fee", "<f8"),
+        ("builder_fee", "<f8"),
+        ("fee_trial_escrow", "<f8"),
+        ("twap_id", "<i8"),
+        ("liquidation_mark_px", "<f8"),
+        ("side", "i1"),
+        ("crossed", "?"),
+        ("coin", "S32"),
+        ("cloid", "S34"),
+        ("fee_token", "S32"),
+        ("dir", "S32"),
+        ("hash", "S66"),
+        ("liquidated_user", "S42"),
+        ("liquidation_method", "S16"),
+    ],
+    align=True,
+)
+
+#: One hour's funding rate of a perp. time in ms, some ms after the full hour; both rates per hour.
+FUNDING_DTYPE = np.dtype([("time", "<i8"), ("funding_rate", "<f8"), ("premium", "<f8"), ("coin", "S32")], align=True)
+
+#: One payment of funding to the account. usdc: positive when received. szi: the signed position. n_samples: -1 without.
+#: hash: only where it was asked for over HTTP, else empty.
+USER_FUNDING_DTYPE = np.dtype(
+    [
+        ("time", "<i8"),
+        ("usdc", "<f8"),
+        ("szi", "<f8"),
+        ("funding_rate", "<f8"),
+        ("n_samples", "<i8"),
+        ("coin", "S32"),
+        ("hash", "S66"),
+    ],
+    align=True,
+)
+
+#: One order and its status. sz: what remains; orig_sz: what it was. timestamp: placed, status_timestamp: since when it
+#: is so, ms. status: `OrderStatus`; code: `ErrorCode`, why it ended; status_text: the venue's word for both, cut to its
+#: size. cloid: "0x..." or empty.
+ORDER_UPDATE_DTYPE = np.dtype(
+    [
+        ("oid", "<i8"),
+        ("limit_px", "<f8"),
+        ("sz", "<f8"),
+        ("orig_sz", "<f8"),
+        ("timestamp", "<i8"),
+        ("status_timestamp", "<i8"),
+        ("code", "<i2"),
+        ("status", "i1"),
+        ("side", "i1"),
+        ("reduce_only", "?"),
+        ("coin", "S32"),
+        ("cloid", "S34"),
+        ("status_text", "S48"),
+    ],
+    align=True,
+)
+
+#: The context of a perp or a spot pair. funding: the present hour's rate. open_interest, day_base_vlm, the supplies:
+#: base units; day_ntl_vlm: quote units. nan where the venue says null, and where the market has none: funding,
+#: open_interest, oracle_px, premium and the impact prices are of perps, the supplies of spot. coin: empty where the
+#: venue goes by position.
+ASSET_CTX_DTYPE = np.dtype(
+    [
+        ("mark_px", "<f8"),
+        ("mid_px", "<f8"),
+        ("oracle_px", "<f8"),
+        ("funding", "<f8"),
+        ("premium", "<f8"),
+        ("open_interest", "<f8"),
+        ("impact_bid", "<f8"),
+        ("impact_ask", "<f8"),
+        ("prev_day_px", "<f8"),
+        ("day_ntl_vlm", "<f8"),
+        ("day_base_vlm", "<f8"),
+        ("circulating_supply", "<f8"),
+        ("total_supply", "<f8"),
+        ("coin", "S32"),
+    ],
+    align=True,
+)
 
 #: A price or a size. A float means the shortest decimal that reads back as it (its `repr`).
 Number: TypeAlias = int | str | Decimal | float
