@@ -18,6 +18,7 @@ from .errors import (
     ConfigError,
     DecodeError,
     ErrorCode,
+    HistoryGone,
     HlconnError,
     InvalidOrder,
     LinkDown,
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from ._core.sign import Signed, Signer
     from .client import Client, connect
     from .gaps import Gap
+    from .info import Info
     from .nonces import Nonces
     from .session.link import LinkState
     from .streams import Stream
@@ -109,7 +111,9 @@ __all__ = [
     "Grade",
     "Grouping",
     "Histogram",
+    "HistoryGone",
     "HlconnError",
+    "Info",
     "Instrument",
     "InstrumentChange",
     "Instruments",
@@ -169,6 +173,7 @@ _LATER = {
     "Differs": ".trading.orders",
     "FillEvent": ".trading.orders",
     "Gap": ".gaps",
+    "Info": ".info",
     "LinkState": ".session.link",
     "Nonces": ".nonces",
     "OrderEvent": ".trading.orders",

@@ -16,6 +16,7 @@ from ._core.feed import Feed
 from ._core.sign import Signer
 from .config import Endpoints, Network, SessionConfig, TradingConfig
 from .errors import Closed, ConfigError, HlconnError, NotSent, SubscriptionRefused
+from .info import Info
 from .instruments import Instruments
 from .market import Market
 from .nonces import Nonces
@@ -159,6 +160,7 @@ class Client:
         self._driver: Driver | None = None
         self._market: Market | None = None
         self._http = Http(endpoints, config)
+        self._info = Info(self._http.ask, account, clock=self._trading.clock)
         self._nonces: Nonces | None = None
         self._trader: Trader | None = None
         self._refreshing: asyncio.Task[None] | None = None
@@ -180,6 +182,13 @@ class Client:
         if self._trader is None:
             raise ConfigError("no key was given to connect()" if self._signer is None else _OUTSIDE)
         return self._trader
+
+    @property
+    def info(self) -> Info:
+        """Questions to the venue, and histories. ConfigError outside of `async with`."""
+        if self._driver is None:
+            raise ConfigError(_OUTSIDE)
+        return self._info
 
     @property
     def instruments(self) -> Instruments:
