@@ -22,6 +22,7 @@ EXAMPLES: list[hlconn.HlconnError] = [
     hlconn.OutcomeUnknown("order", 1_700_000_000_000, (CLOID,), 2.5),
     hlconn.OutcomeUnknown("cancel", 1_700_000_000_001, (), 0.1, "HTTP 502: <html>"),
     hlconn.QueryFailed(429, ErrorCode.RATE_LIMITED, "null"),
+    hlconn.HistoryGone("BTC", "1m candles", 1, 1_700_000_000_000),
     hlconn.StaleBook("BTC", "fast feed silent", {"fast": 1510.0, "bbo": 20.0}),
     hlconn.StaleBook("BTC", "nothing received yet", {}),
     hlconn.StreamOverflow("trades", "BTC", 1000),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal, localcontext
 from functools import partial
 from pathlib import Path
@@ -16,8 +17,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hlconn import ConfigError, Instrument, Instruments, InvalidOrder, MarketKind, Side, UnknownCoin
-from hlconn.instruments import Rounding
+from hlconn import (
+    ConfigError,
+    ErrorCode,
+    Instrument,
+    Instruments,
+    InvalidOrder,
+    MarketKind,
+    QueryFailed,
+    Side,
+    UnknownCoin,
+)
+from hlconn.instruments import InstrumentChange, Rounding
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 FIXTURES = SHARED / "fixtures" / "info"
@@ -666,3 +677,147 @@ def test_the_sdks_number_vectors_come_out_as_there() -> None:
 def test_an_asset_id_is_a_whole_number(asset: Any) -> None:
     with pytest.raises(ConfigError, match="asset id of 'X'"):
         Instrument("X", asset, MarketKind.PERP, 2)
+
+
+# Refreshing.
+
+
+class Answers:
+    """A venue's metadata, to be changed between two looks. A kind that is missing is refused, as by a node."""
+
+    def __init__(self, **bodies: Any) -> None:
+        self.bodies = bodies
+
+    async def query(self, request: Mapping[str, Any]) -> Any:
+        kind = request["type"]
+        if kind not in self.bodies:
+            raise QueryFailed(422, ErrorCode.MALFORMED, "Failed to deserialize")
+        return self.bodies[kind]
+
+    async def refreshed(self, instruments: Instruments, **bodies: Any) -> list[tuple[str, str]]:
+        self.bodies.update(bodies)
+        heard: list[InstrumentChange] = []
+        instruments.on_change(heard.append)
+        found = await instruments.refresh()
+        assert list(found) == heard
+        instruments._on_change.clear()
+        return [(change.kind, change.coin) for change in found]
+
+
+def perps(*rows: dict[str, Any]) -> dict[str, Any]:
+    return {"universe": list(rows)}
+
+
+def run_async(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(work())
+
+
+def test_a_refresh_tells_what_was_listed_delisted_and_changed_and_the_rest_stays_the_same_object() -> None:
+    async def work() -> None:
+        venue = Answers(meta=perps(perp("BTC"), perp("ETH"), perp("SOL")))
+        instruments = await Instruments.fetch(venue.query)
+        btc, eth = instruments["BTC"], instruments["ETH"]
+        assert await venue.refreshed(instruments) == []
+        told = await venue.refreshed(
+            instruments, meta=perps(perp("BTC"), perp("ETH", isDelisted=True), perp("SOL", maxLeverage=3), perp("NEW"))
+        )
+        assert told == [("delisted", "ETH"), ("added", "NEW"), ("changed", "SOL")]
+        assert instruments["BTC"] == btc
+        assert (eth.delisted, instruments["ETH"].delisted) == (False, True)
+        assert instruments["NEW"].asset == 3 == instruments.by_asset(3).asset
+        assert instruments["SOL"].max_leverage == 3
+        assert await venue.refreshed(instruments, meta=perps(*[perp(c) for c in ("BTC", "ETH", "SOL", "NEW")])) == [
+            ("relisted", "ETH"),
+            ("changed", "SOL"),
+        ]
+
+    run_async(work)
+
+
+def test_an_asset_id_is_never_given_to_another_name_and_a_name_never_gets_another_id() -> None:
+    async def work() -> None:
+        venue = Answers(meta=perps(perp("BTC"), perp("ETH"), perp("SOL")))
+        instruments = await Instruments.fetch(venue.query)
+        told = await venue.refreshed(instruments, meta=perps(perp("ETH"), perp("BTC"), perp("SOL")))
+        assert told == [("remapped", "BTC"), ("remapped", "ETH")]
+        for coin in ("BTC", "ETH"):
+            with pytest.raises(UnknownCoin, match="start a new session"):
+                instruments[coin]
+        assert list(instruments) == ["SOL"]
+        assert len([text for text in instruments.problems if "start a new session" in text]) == 2
+        assert await venue.refreshed(instruments) == [], "told once"
+        told = await venue.refreshed(instruments, meta=perps(perp("BTC"), perp("ETH"), perp("OTHER")))
+        assert told == [("added", "BTC"), ("added", "ETH"), ("delisted", "SOL")]
+        assert [instruments[coin].asset for coin in ("BTC", "ETH")] == [0, 1]
+        assert "OTHER" not in instruments, "its id was that of SOL, of which there may be orders"
+        with pytest.raises(UnknownCoin, match="was that of 'SOL'"):
+            instruments["OTHER"]
+
+    run_async(work)
+
+
+def test_what_the_venue_does_not_list_any_more_stays_as_delisted() -> None:
+    async def work() -> None:
+        venue = Answers(meta=perps(perp("BTC"), perp("ETH")))
+        instruments = await Instruments.fetch(venue.query)
+        assert await venue.refreshed(instruments, meta=perps(perp("BTC"))) == [("delisted", "ETH")]
+        assert (instruments["ETH"].asset, instruments["ETH"].delisted) == (1, True)
+        assert await venue.refreshed(instruments, meta=perps(perp("BTC"), perp("ETH"))) == [("relisted", "ETH")]
+
+    run_async(work)
+
+
+def test_a_part_of_the_metadata_without_an_answer_stays_as_it_was() -> None:
+    async def work() -> None:
+        spot = {"tokens": [token(0, "USDC"), token(1, "PURR")], "universe": [pair(0, 1, "PURR/USDC")]}
+        outcome = {"outcomes": [{"outcome": 3, "name": "x", "sideSpecs": [{"name": "Yes"}], "quoteToken": "USDC"}]}
+        dexs = [None, {"name": "xyz"}]
+        venue = Answers(
+            meta=perps(perp("BTC")),
+            spotMeta=spot,
+            outcomeMeta=outcome,
+            perpDexs=dexs,
+            allPerpMetas=[perps(perp("BTC")), perps(perp("xyz:A"))],
+        )
+        instruments = await Instruments.fetch(venue.query)
+        assert set(instruments) == {"BTC", "PURR/USDC", "#30", "xyz:A"}
+        for kind in ("spotMeta", "outcomeMeta", "perpDexs", "allPerpMetas"):
+            del venue.bodies[kind]
+        assert await venue.refreshed(instruments) == []
+        assert set(instruments) == {"BTC", "PURR/USDC", "#30", "xyz:A"}
+
+    run_async(work)
+
+
+def test_a_refresh_that_fails_changes_nothing() -> None:
+    async def work() -> None:
+        venue = Answers(meta=perps(perp("BTC")))
+        instruments = await Instruments.fetch(venue.query)
+        del venue.bodies["meta"]
+        with pytest.raises(QueryFailed):
+            await instruments.refresh()
+        assert list(instruments) == ["BTC"]
+        with pytest.raises(ConfigError, match="instruments=True"):
+            await Instruments([]).refresh()
+
+    run_async(work)
+
+
+def test_a_callback_that_raises_keeps_nobody_else_from_hearing_and_nothing_from_changing() -> None:
+    async def work() -> None:
+        venue = Answers(meta=perps(perp("BTC")))
+        instruments = await Instruments.fetch(venue.query)
+        heard: list[InstrumentChange] = []
+
+        def bad(change: InstrumentChange) -> None:
+            raise ZeroDivisionError
+
+        instruments.on_change(bad)
+        instruments.on_change(heard.append)
+        venue.bodies["meta"] = perps(perp("BTC"), perp("A"), perp("B"))
+        with pytest.raises(ZeroDivisionError):
+            await instruments.refresh()
+        assert [change.coin for change in heard] == ["A", "B"]
+        assert len(instruments) == 3
+
+    run_async(work)

@@ -44,7 +44,8 @@ RANKS: list[list[str]] = [
         "account",
         "responses",
     ],
-    ["session.link", "session.pool", "session.pylistener", "session.driver", "session.http"],
+    ["session.link", "session.pool", "session.pylistener", "session.driver", "session.queries", "session.http"],
+    ["info_types", "info", "fallback"],
     [
         "stats",
         "gaps",

@@ -18,6 +18,7 @@ from .errors import (
     ConfigError,
     DecodeError,
     ErrorCode,
+    HistoryGone,
     HlconnError,
     InvalidOrder,
     LinkDown,
@@ -31,7 +32,7 @@ from .errors import (
     Throttled,
     UnknownCoin,
 )
-from .instruments import Instrument, Instruments, MarketKind
+from .instruments import Instrument, InstrumentChange, Instruments, MarketKind
 from .subscriptions import Subscription
 from .types import (
     ASK,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from ._core.sign import Signed, Signer
     from .client import Client, connect
     from .gaps import Gap
+    from .info import Info
     from .limits import Limits, Request
     from .nonces import Nonces
     from .session.link import LinkState
@@ -125,8 +127,11 @@ __all__ = [
     "Grade",
     "Grouping",
     "Histogram",
+    "HistoryGone",
     "HlconnError",
+    "Info",
     "Instrument",
+    "InstrumentChange",
     "Instruments",
     "InvalidOrder",
     "Limits",
@@ -197,6 +202,7 @@ _LATER = {
     "Differs": ".trading.orders",
     "FillEvent": ".trading.orders",
     "Gap": ".gaps",
+    "Info": ".info",
     "Limits": ".limits",
     "LinkState": ".session.link",
     "Mids": "._core.rows",

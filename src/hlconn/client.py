@@ -15,11 +15,11 @@ import orjson
 from ._core.feed import Feed
 from ._core.sign import Signer
 from .config import Endpoints, Network, SessionConfig, TradingConfig
-from .errors import Closed, ConfigError, ErrorCode, HlconnError, NotSent, QueryFailed, SubscriptionRefused
+from .errors import Closed, ConfigError, HlconnError, NotSent, SubscriptionRefused
+from .info import Info
 from .instruments import Instruments
 from .market import Market
 from .nonces import Nonces
-from .responses import read_info
 from .session.driver import Driver
 from .session.http import Http
 from .session.link import Link, LinkState
@@ -33,7 +33,6 @@ _log = logging.getLogger("hlconn.client")
 StateCallback = Callable[[LinkState, str, int], object]
 OnExit = Literal["keep", "cancel"]
 
-_QUERY_TIMEOUT_S = 10.0
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}")
 _OUTSIDE = "use the client inside `async with hlconn.connect(...) as hl`"
 
@@ -115,8 +114,9 @@ class _Wire:
         return True
 
     async def post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        timeout_s = self._answer_timeout_s if path == "/exchange" else _QUERY_TIMEOUT_S
-        return await self._http.post(path, body, timeout_s)
+        if path == "/info":  # its questions are about what is true from now on, and it has a patience of its own
+            return await self._http.queries.ask(orjson.loads(body), tries=1)
+        return await self._http.post(path, body, self._answer_timeout_s)
 
     def now_ns(self) -> int:
         return time.monotonic_ns()
@@ -159,9 +159,11 @@ class Client:
         self._wants_instruments = self._instruments is None and (bool(instruments) or signer is not None)
         self._driver: Driver | None = None
         self._market: Market | None = None
-        self._http: Http | None = None
+        self._http = Http(endpoints, config)
+        self._info = Info(self._http.ask, account, clock=self._trading.clock)
         self._nonces: Nonces | None = None
         self._trader: Trader | None = None
+        self._refreshing: asyncio.Task[None] | None = None
         self._body: asyncio.Task[Any] | None = None
         self._body_done = False
         self._failure: BaseException | None = None
@@ -180,6 +182,13 @@ class Client:
         if self._trader is None:
             raise ConfigError("no key was given to connect()" if self._signer is None else _OUTSIDE)
         return self._trader
+
+    @property
+    def info(self) -> Info:
+        """Questions to the venue, and histories. ConfigError outside of `async with`."""
+        if self._driver is None:
+            raise ConfigError(_OUTSIDE)
+        return self._info
 
     @property
     def instruments(self) -> Instruments:
@@ -217,7 +226,7 @@ class Client:
             self.feed,
             lambda subscription: driver.subscribe(subscription),
             lambda subscription: driver.unsubscribe(subscription),
-            query=self._query,
+            query=self._http.query,
             on_error=self._fail,
             trade_users=self._trade_users,
         )
@@ -240,13 +249,14 @@ class Client:
             if self._signer is not None:  # before anything is connected: another process may have the key
                 trading = self._trading
                 self._nonces = Nonces(self._signer.address, trading.nonce_directory, clock=trading.clock)
-            if self._wants_instruments or self._signer is not None:
-                self._http = await Http(self.endpoints, self._config).__aenter__()
             await driver.start()
             await driver.wait_live(self._timeout_s)
-            if self._http is not None and self._instruments is None:
-                self._instruments = await _fetch_instruments(self._http)
-            if self._http is not None and self._signer is not None:
+            if self._wants_instruments:
+                self._instruments = await Instruments.fetch(self._http.query)
+            if self._wants_instruments and self._config.instruments_every_s is not None:
+                again = self._keep_instruments(self.instruments, self._config.instruments_every_s)
+                self._refreshing = asyncio.create_task(again, name="hlconn instruments")
+            if self._signer is not None:
                 await self._start_trading(driver, self._http, self._signer)
         except BaseException as exc:
             await self._end(exc)
@@ -311,6 +321,8 @@ class Client:
         assert self._body is not None
         failure, self._body_done = self._failure, True
         try:  # each step is taken although the one before it was cancelled
+            if self._refreshing is not None:
+                self._refreshing.cancel()
             self.market.closed(Closed("the session was closed"))
             if self._trader is not None:
                 await self._trader.end()
@@ -319,8 +331,7 @@ class Client:
                 await self._driver.close()
             finally:
                 try:
-                    if self._http is not None:
-                        await self._http.__aexit__(None, None, None)
+                    await self._http.__aexit__(None, None, None)
                 finally:
                     if self._nonces is not None:
                         self._nonces.close()
@@ -336,11 +347,15 @@ class Client:
             if self._trader is None or not self._trader.hold(self._body, self._body.cancel):
                 self._body.cancel()
 
-    async def _query(self, body: dict[str, Any]) -> Any:
-        if self._http is None:
-            self._http = Http(self.endpoints, self._config)
-            await self._http.__aenter__()
-        return read_info(*await self._http.post("/info", orjson.dumps(body), _QUERY_TIMEOUT_S))
+    async def _keep_instruments(self, instruments: Instruments, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await instruments.refresh()
+            except HlconnError as exc:
+                _log.warning("the instruments could not be compared with the venue's: %s", exc)
+            except Exception as exc:  # a callback's
+                self._fail(exc)
 
     def stats(self) -> dict[str, dict[str, float]]:
         """Percentiles of what the session measured, ns, by name. See `Stats`."""
@@ -380,34 +395,3 @@ class Client:
         if self.feed.failed is not None:
             self.market.callback_failed(*self.feed.failed, exc)
         self._fail(exc)
-
-
-async def _fetch_instruments(http: Http) -> Instruments:
-    """From the venue's metadata. Only the first perp dex must be there: a node serves less than the public venue."""
-
-    async def query(kind: str) -> Any:
-        try:
-            return read_info(*await http.post("/info", orjson.dumps({"type": kind}), _QUERY_TIMEOUT_S))
-        except HlconnError:
-            raise
-        except Exception as exc:
-            raise QueryFailed(0, ErrorCode.UNAVAILABLE, f"{type(exc).__name__}: {exc}") from exc
-
-    async def optional(kind: str) -> Any:
-        try:
-            return await query(kind)
-        except QueryFailed as exc:
-            _log.info("no %s, so none of its instruments: %s", kind, exc)
-            return None
-
-    meta, spot_meta, dexs, dex_metas, outcomes = await asyncio.gather(
-        query("meta"), optional("spotMeta"), optional("perpDexs"), optional("allPerpMetas"), optional("outcomeMeta")
-    )
-    by_dex = {}
-    if isinstance(dexs, list) and isinstance(dex_metas, list):
-        pairs = zip(dexs[1:], dex_metas[1:], strict=False)  # the first of each is the first perp dex
-        by_dex = {dex["name"]: dex_meta for dex, dex_meta in pairs if isinstance(dex, dict) and "name" in dex}
-    found = Instruments.from_meta(meta, spot_meta, dexs, by_dex, outcomes)
-    for problem in found.problems:
-        _log.info("odd metadata: %s", problem)
-    return found

@@ -86,6 +86,10 @@ class SessionConfig:
     sockets_per_minute, messages_per_minute, max_subscriptions: the venue's limits for one IP address, over all
     connections: give less when something else uses the same address. max_users, max_posts: accounts in subscriptions,
     and posts without an answer, of one address; its docs say 10 users, its refusal 15, and 14 were seen to work.
+    query_timeout_s: one try of a query; query_tries: how often one is tried that a server could not answer, that was
+    answered 429, or whose connection broke, with pauses from `query_retry_min_s` to `query_retry_max_s`, and those that
+    a 429 asks for, up to `query_patience_s`. No action is ever tried again.
+    instruments_every_s: how often `hl.instruments` is compared with the venue's metadata; None: when you say so.
     subscriptions_per_link, max_links: another link is opened once the others have so many, up to so many links; the
     venue allows ten for one IP address. redundancy: on how many links each subscription to market data is kept.
     """
@@ -108,6 +112,12 @@ class SessionConfig:
     slow_period_s: float = 5.0
     fast_period_s: float = 0.5
     silence_min_s: float = 3.0
+    query_timeout_s: float = 10.0
+    query_tries: int = 6
+    query_retry_min_s: float = 0.25
+    query_retry_max_s: float = 8.0
+    query_patience_s: float = 60.0
+    instruments_every_s: float | None = None
     max_frame_bytes: int = 16 * 1024 * 1024
     ssl_context: SSLContext | None = None
     proxy_url: str | None = None
@@ -123,6 +133,11 @@ class SessionConfig:
             "slow_period_s",
             "fast_period_s",
             "silence_min_s",
+            "query_timeout_s",
+            "query_tries",
+            "query_retry_min_s",
+            "query_retry_max_s",
+            "query_patience_s",
             "ack_tries",
             "sockets_per_minute",
             "messages_per_minute",
@@ -139,6 +154,15 @@ class SessionConfig:
                 raise ConfigError(f"{name} must be a positive number, not {value!r}")
             if not name.endswith("_s") and type(value) is not int:
                 raise ConfigError(f"{name} must be a whole number, not {value!r}")
+        if self.instruments_every_s is not None and not 0 < self.instruments_every_s < float("inf"):
+            raise ConfigError(
+                f"instruments_every_s must be a positive number or None, not {self.instruments_every_s!r}"
+            )
+        if self.query_retry_min_s > self.query_retry_max_s:
+            raise ConfigError(
+                f"query_retry_min_s ({self.query_retry_min_s}) must not exceed query_retry_max_s "
+                f"({self.query_retry_max_s})"
+            )
         if self.max_links > MAX_LINKS:
             raise ConfigError(f"max_links ({self.max_links}) must not exceed {MAX_LINKS}, the venue's limit")
         if self.redundancy > self.max_links:

@@ -13,6 +13,7 @@ __all__ = [
     "ConfigError",
     "DecodeError",
     "ErrorCode",
+    "HistoryGone",
     "HlconnError",
     "InvalidOrder",
     "LinkDown",
@@ -270,6 +271,26 @@ class QueryFailed(HlconnError):
 
     def __str__(self) -> str:
         return f"the query failed: {self.message!r} ({self.code.name}, HTTP {self.status})"
+
+
+class HistoryGone(QueryFailed):
+    """The venue does not keep what was asked for any more. It had no effect on orders: it is a query's.
+
+    coin, what: as "BTC", "1m candles". asked_ms: from when on they were asked for. oldest_ms: the oldest there is, for
+    now: it moves on.
+    """
+
+    def __init__(self, coin: str, what: str, asked_ms: int, oldest_ms: int) -> None:
+        message = (
+            f"{what} of {coin} from {asked_ms} on are gone: the oldest there is begins at {oldest_ms}. "
+            f"Ask from then on, or for start_ms=None"
+        )
+        super().__init__(200, ErrorCode.UNKNOWN, message)
+        self.args = (coin, what, asked_ms, oldest_ms)
+        self.coin, self.what, self.asked_ms, self.oldest_ms = coin, what, asked_ms, oldest_ms
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class StaleBook(HlconnError):

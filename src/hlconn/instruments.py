@@ -6,9 +6,10 @@ of the exchange's docs, pages "Asset IDs" and "Tick and lot size".
 
 from __future__ import annotations
 
+import logging
 import reprlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal
 from difflib import get_close_matches
@@ -16,10 +17,12 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from .errors import ConfigError, InvalidOrder, UnknownCoin
+from .errors import ConfigError, InvalidOrder, QueryFailed, UnknownCoin
 from .types import Number, Side, read_number
 
-__all__ = ["Instrument", "Instruments", "MarketKind", "Rounding"]
+__all__ = ["Instrument", "InstrumentChange", "Instruments", "MarketKind", "Rounding"]
+
+_log = logging.getLogger("hlconn.instruments")
 
 #: Which way `round_px` goes. passive: away from the other side (a buy down, a sell up); aggressive: towards it.
 Rounding: TypeAlias = Literal["passive", "aggressive"]
@@ -203,8 +206,35 @@ def _text(value: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+@dataclass(frozen=True, slots=True)
+class InstrumentChange:
+    """What a refresh found. before, after: None where there was or is none.
+
+    kind: "added" (listed since), "delisted" (the venue takes no orders for it, or does not list it at all any more),
+    "relisted", "changed" (anything else, as max_leverage or an alias), "remapped" (its asset id is not what it was: the
+    name is unknown from now on, until a new session).
+    """
+
+    kind: Literal["added", "delisted", "relisted", "changed", "remapped"]
+    coin: str
+    before: Instrument | None
+    after: Instrument | None
+
+
+def _kind_of_change(
+    old: Instrument | None, new: Instrument | None
+) -> Literal["added", "delisted", "relisted", "changed", "remapped"] | None:
+    if new is None:  # told when it was found, not at each refresh after that
+        return None if old is None else "remapped"
+    if old is None:
+        return "added"
+    if new.delisted != old.delisted:
+        return "delisted" if new.delisted else "relisted"
+    return None if new == old else "changed"
+
+
 class Instruments(Mapping[str, Instrument]):
-    """Every instrument of a venue, by any of its names. Iterating gives wire names; unchanging: make a new one.
+    """Every instrument of a venue, by any of its names. Iterating gives wire names. Only `refresh` changes it.
 
     problems: what was odd in the metadata, a sentence each; what orders depend on disables that one instrument.
     Names that two instruments claim are nobody's, except that a wire name goes before an alias.
@@ -212,7 +242,7 @@ class Instruments(Mapping[str, Instrument]):
     A missing name raises UnknownCoin, which is a KeyError and an InvalidOrder.
     """
 
-    __slots__ = ("_assets", "_coins", "_names", "_reasons", "problems")
+    __slots__ = ("_assets", "_coins", "_first_assets", "_names", "_on_change", "_reasons", "_source", "problems")
 
     problems: tuple[str, ...]
 
@@ -223,7 +253,12 @@ class Instruments(Mapping[str, Instrument]):
         disabled: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """disabled: why a name is missing, for the message of UnknownCoin."""
-        found = list(instruments)
+        self._source: _Source | None = None
+        self._on_change: list[Callable[[InstrumentChange], object]] = []
+        self._take(list(instruments), problems, disabled)
+        self._first_assets = {coin: one.asset for coin, one in self._coins.items()}
+
+    def _take(self, found: list[Instrument], problems: Iterable[str], disabled: Mapping[str, str]) -> None:
         said = list(problems)
         self._reasons = dict(disabled)
 
@@ -288,6 +323,75 @@ class Instruments(Mapping[str, Instrument]):
         ]
         return cls(found, reader.problems, reader.disabled)
 
+    @classmethod
+    async def fetch(cls, query: Callable[[Mapping[str, Any]], Awaitable[Any]]) -> Instruments:
+        """From the venue, by `query(request)`, which gives parsed bodies. `refresh` asks again.
+
+        Only the first perp dex must be there: a node serves less than the public venue. Raises what `query` raises.
+        """
+        source = _Source(query)
+        found = await source.read()
+        found._source = source
+        for problem in found.problems:
+            _log.info("odd metadata: %s", problem)
+        return found
+
+    def on_change(self, callback: Callable[[InstrumentChange], object]) -> None:
+        """Call `callback(change)` for each change that a `refresh` finds, once all of them are made."""
+        self._on_change.append(callback)
+
+    async def refresh(self) -> tuple[InstrumentChange, ...]:
+        """Ask the venue again, and change what changed; what did, in the order of wire names.
+
+        An `Instrument` is never changed: one that you hold stays what it was when you took it, its asset id included.
+        One that the venue does not list any more stays, as delisted. A name keeps the asset id it had first, and an id
+        its name: metadata that says otherwise makes that name unknown, with the change "remapped", for an order of
+        yours must not reach another market. A part of the metadata that the venue does not answer stays as it was.
+
+        ConfigError when these were not made by `fetch`; else raises what its `query` raises for the first perp dex, or
+        what a callback raised, after all were called.
+        """
+        if self._source is None:
+            raise ConfigError("these instruments were made from bodies of yours: say connect(..., instruments=True)")
+        fresh = await self._source.read()
+        before, changes = dict(self._coins), []
+        owners = {asset: coin for coin, asset in self._first_assets.items()}
+        kept, reasons = [], dict(fresh._reasons)
+        for coin, one in fresh._coins.items():
+            if (first := self._first_assets.get(coin, one.asset)) != one.asset:
+                reasons[coin] = f"the venue says asset {one.asset} now, and said {first} before: start a new session"
+            elif owners.get(one.asset, coin) != coin:
+                reasons[coin] = f"its asset id {one.asset} was that of {owners[one.asset]!r}: start a new session"
+            else:
+                kept.append(one)
+        remapped = fresh._coins.keys() - {one.coin for one in kept}
+        problems = [f"{coin}: {reasons[coin]}" for coin in sorted(remapped)]
+        kept += [replace(before[coin], delisted=True) for coin in before if coin not in fresh._coins]
+        known_problems = set(self.problems)
+        self._take(kept, [*fresh.problems, *problems], reasons)
+        for coin, one in self._coins.items():
+            self._first_assets.setdefault(coin, one.asset)
+        for coin in sorted(before.keys() | self._coins.keys()):
+            old, new = before.get(coin), self._coins.get(coin)
+            if kind := _kind_of_change(old, new):
+                changes.append(InstrumentChange(kind, coin, old, new))
+        for problem in self.problems:
+            if problem not in known_problems:
+                _log.warning("odd metadata: %s", problem)
+        self._tell(changes)
+        return tuple(changes)
+
+    def _tell(self, changes: list[InstrumentChange]) -> None:
+        failure = None
+        for change in changes:
+            for callback in self._on_change:
+                try:
+                    callback(change)
+                except Exception as exc:
+                    failure = failure or exc
+        if failure is not None:
+            raise failure
+
     def by_asset(self, asset: int) -> Instrument:
         """The instrument of an asset id, as in actions. UnknownCoin when there is none."""
         try:
@@ -325,6 +429,38 @@ class Instruments(Mapping[str, Instrument]):
         close = [known for fold in folds for known in by_fold[fold]][:3]
         advice = f": did you mean {' or '.join(map(repr, close))}?" if close else ". Names are case-sensitive"
         return f"unknown coin {name!r}{advice}"
+
+
+class _Source:
+    """The bodies that instruments are made of, the newest of each kind that the venue gave."""
+
+    def __init__(self, query: Callable[[Mapping[str, Any]], Awaitable[Any]]) -> None:
+        self._query = query
+        self._bodies: dict[str, Any] = {}
+
+    async def read(self) -> Instruments:
+        from asyncio import gather  # whoever makes instruments from bodies does without it
+
+        optional = ("spotMeta", "perpDexs", "allPerpMetas", "outcomeMeta")
+        meta, *others = await gather(self._query({"type": "meta"}), *map(self._optional, optional))
+        for kind, body in zip(optional, others, strict=True):
+            if body is not None:
+                self._bodies[kind] = body
+        bodies = self._bodies
+        dexs, dex_metas = bodies.get("perpDexs"), bodies.get("allPerpMetas")
+        by_dex = {}
+        if isinstance(dexs, list) and isinstance(dex_metas, list):
+            pairs = zip(dexs[1:], dex_metas[1:], strict=False)  # the first of each is the first perp dex
+            by_dex = {dex["name"]: dex_meta for dex, dex_meta in pairs if isinstance(dex, dict) and "name" in dex}
+        return Instruments.from_meta(meta, bodies.get("spotMeta"), dexs, by_dex, bodies.get("outcomeMeta"))
+
+    async def _optional(self, kind: str) -> Any:
+        try:
+            return await self._query({"type": kind})
+        except QueryFailed as exc:
+            known = "what it said before stays" if kind in self._bodies else "so none of its instruments"
+            _log.info("no %s, %s: %s", kind, known, exc)
+            return None
 
 
 class _Reader:

@@ -632,7 +632,8 @@ class Position:
 class Candle:
     """One candle of the venue, maybe still forming: it is final when one with a later `open_ms` comes.
 
-    open_ms, close_ms: its first and last ms. volume: base units. n: trades.
+    open_ms, close_ms: its first and last ms. volume: base units. n: trades. final: of a history, whether a later one is
+    known, so that it cannot change any more; None where that is not told.
     """
 
     coin: str
@@ -645,6 +646,7 @@ class Candle:
     close: float
     volume: float
     n: int
+    final: bool | None = None
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Candle:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from hlconn import Endpoints, LinkDown, Network, SessionConfig
+from hlconn import Endpoints, ErrorCode, LinkDown, Network, QueryFailed, SessionConfig
 from hlconn.session.http import Http
+from hlconn.sim import Venue
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -99,3 +102,74 @@ def test_a_redirect_is_an_answer_and_not_followed() -> None:
         assert (status, len(bodies)) == (307, 1)
 
     run(elsewhere, work)
+
+
+@pytest.mark.parametrize("answers", ["429 with Retry-After", "429 without", "503", "a cut", "a reset"])
+def test_a_query_of_the_venue_in_a_box_survives_what_passes(answers: str) -> None:
+    slept: list[float] = []
+
+    async def sleep(delay_s: float) -> None:
+        slept.append(delay_s)
+
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        linger = struct.pack("ii", 1, 0)  # makes the kernel send RST
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+
+    async def main() -> None:
+        async with Venue(seed=1) as venue:
+            endpoints = venue.endpoints
+            match answers:
+                case "429 with Retry-After":
+                    fault = venue.fault("http_status", channel="info", status=429, retry_after_s=7)
+                case "429 without":
+                    fault = venue.fault("http_status", channel="info", status=429, count=2)
+                case "503":
+                    fault = venue.fault("http_status", channel="info", status=503)
+                case _:
+                    fault = venue.fault("http_cut", channel="info")
+            server = None
+            if answers == "a reset":
+                server = await asyncio.start_server(reset, "127.0.0.1", 0)
+                port = server.sockets[0].getsockname()[1]
+                endpoints = Endpoints(f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}/ws", Network.LOCAL)
+            async with Http(endpoints, SessionConfig(query_tries=3)) as http:
+                http.queries._sleep = sleep
+                if server is not None:
+                    with pytest.raises(QueryFailed) as raised:
+                        await http.query({"type": "meta"})
+                    assert raised.value.code is ErrorCode.UNAVAILABLE
+                    server.close()
+                else:
+                    assert "universe" in await http.query({"type": "meta"})
+                    assert fault.hits == fault.count
+                assert len(slept) == (2 if answers in ("429 without", "a reset") else 1)
+                assert (slept[0] == 7) is (answers == "429 with Retry-After")
+
+    asyncio.run(main())
+
+
+def test_an_action_is_never_sent_twice_whatever_happens_to_it() -> None:
+    async def main() -> None:
+        async with Venue(seed=1) as venue, Http(venue.endpoints, SessionConfig()) as http:
+            venue.fault("http_status", channel="exchange", status=429, retry_after_s=1)
+            assert (await http.post("/exchange", b"{}", 5.0))[0] == 429
+            venue.fault("http_status", channel="exchange", status=502)
+            assert (await http.post("/exchange", b"{}", 5.0))[0] == 502
+            cut = venue.fault("http_cut", channel="exchange", count=None)
+            with pytest.raises(Exception, match="disconnected"):
+                await http.post("/exchange", b"{}", 5.0)
+            assert cut.hits == 1
+
+    asyncio.run(main())
+
+
+def test_what_the_venue_says_instead_of_an_answer_is_query_failed() -> None:
+    async def main() -> None:
+        async with Venue(seed=1) as venue, Http(venue.endpoints, SessionConfig()) as http:
+            with pytest.raises(QueryFailed) as raised:
+                await http.ask({"type": "nonsense"})
+            assert (raised.value.status, raised.value.code) == (422, ErrorCode.MALFORMED)
+
+    asyncio.run(main())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hlconn.errors import ConfigError
 from hlconn.sim.candles import INTERVALS, Candles
 from hlconn.sim.markets import markets_named
 from hlconn.sim.orders import Trade
@@ -121,3 +122,27 @@ def test_asked_for_a_span_they_are_those_that_touch_it() -> None:
     assert asked(minute + 180_000, minute + 239_999) == [3]
     assert asked(now, now + 1) == [10]  # the one that is going on, without a trade yet
     assert asked(now + 60_000, now + 120_000) == []
+
+
+def test_a_made_up_past_ends_before_now_and_is_the_same_for_the_same_seed() -> None:
+    now = START - START % 60_000 + 30_000
+    rows = []
+    for seed in (1, 1, 2):
+        candles = Candles(MARKET, kept=700)
+        candles.invent(random.Random(seed), 600, now, 150 * 10**4)
+        rows.append(candles.between("1m", 0, now, now))
+    assert rows[0] == rows[1] != rows[2]
+    minute = now - now % 60_000
+    assert [row["t"] for row in rows[0]] == list(range(minute - 600 * 60_000, minute + 1, 60_000))
+    assert rows[0][-1]["n"] == 0, "of now there is the close of before"
+    assert sum(row["n"] > 0 for row in rows[0]) > 400
+    with pytest.raises(ConfigError, match="traded already"):
+        candles.invent(random.Random(1), 600, now, 150 * 10**4)
+
+
+def test_the_newest_candles_are_kept() -> None:
+    candles = Candles(MARKET, kept=100)
+    candles.invent(random.Random(1), 600, START, 150 * 10**4)
+    assert len(candles.between("1m", 0, START, START)) == 100
+    assert candles.between("1m", 0, START, START)[-1]["T"] >= START
+    assert len(candles.between("1h", 0, START, START)) == 11

@@ -13,7 +13,7 @@ import pytest
 from sim.raw import JsonObject, Raw, limit, quiet_venue, trigger
 
 from hlconn import Cloid, Grouping, Tif, Tpsl, Trigger, account, action
-from hlconn.sim import InfoRefused, Trade, Venue
+from hlconn.sim import InfoRefused, Rules, Trade, Venue
 from hlconn.sim.info import _HANDLERS as HANDLERS
 
 USER = "0x" + "1f" * 20
@@ -651,3 +651,28 @@ def test_only_taken_orders_have_a_tif_of_their_own(raw: Raw) -> None:
     raw.order(limit("B", 105_010, "0.01", Tif.IOC))
     rows = raw.venue.info(type="historicalOrders", user=raw.party.address)
     assert [(row["order"]["tif"], row["status"]) for row in rows[:2]] == [("Ioc", "filled"), ("Alo", "open")]
+
+
+def test_an_answer_has_no_more_candles_and_fills_than_the_rules_say_the_oldest_first() -> None:
+    venue = Venue(stepped=True, traders=False, rules=Rules(candles_kept=50, candle_rows=20, fill_rows=2))
+    venue.invent_past("BTC", 100)
+    request = {"coin": "BTC", "interval": "1m", "startTime": 0}
+    rows = venue.info(type="candleSnapshot", req=request)
+    every = venue.candles["BTC"].between("1m", 0, 1 << 62, int(venue.now_ms()))
+    assert len(every) == 50
+    assert rows == every[:20]
+    raw = Raw(venue, venue.account())
+    for _ in range(3):
+        venue.rest("BTC", "A", 105_000, 1)
+        raw.order(limit("B", 105_000, "0.001", Tif.IOC))
+        venue.advance(10)
+    user, made = raw.party.address, venue.history.fills(raw.party.address)
+    assert len(made) == 3
+    assert venue.info(type="userFillsByTime", user=user, startTime=0) == made[:2]
+    assert venue.info(type="userFillsByTime", user=user, startTime=0, reversed=True) == made[:0:-1]
+    assert venue.info(type="userFills", user=user) == made[:0:-1]
+
+
+@pytest.mark.parametrize("kind", ["userTwapSliceFills", "userTwapSliceFillsByTime", "userVaultEquities"])
+def test_what_nobody_has_here_is_an_empty_list(venue: Venue, kind: str) -> None:
+    assert venue.info(type=kind, user=USER, startTime=0) == []

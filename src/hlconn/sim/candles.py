@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime
+import random
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+from ..errors import ConfigError
 from .markets import Market
 from .orders import Trade
 
@@ -30,7 +32,6 @@ INTERVALS = {
     "1w": 10_080 * _MINUTE,
     "1M": 0,
 }
-_KEPT = 5_000
 
 
 def _span(time_ms: int, interval: str) -> tuple[int, int]:
@@ -63,9 +64,10 @@ class _Candle:
 class Candles:
     """The candles of one market, from its first trade on, without gaps: one without a trade is flat, with n 0."""
 
-    def __init__(self, market: Market) -> None:
-        self._market = market
-        self._kept: dict[str, deque[_Candle]] = {interval: deque(maxlen=_KEPT) for interval in INTERVALS}
+    def __init__(self, market: Market, kept: int = 5_000) -> None:
+        """kept: the newest so many of each interval."""
+        self._market, self._most = market, kept
+        self._kept: dict[str, deque[_Candle]] = {interval: deque(maxlen=kept) for interval in INTERVALS}
 
     def add(self, trades: Iterable[Trade]) -> None:
         for trade in trades:
@@ -78,7 +80,7 @@ class Candles:
             if kept:
                 # After a long silence only the candles that are kept are made.
                 length = INTERVALS[interval]
-                skipped = max(0, (time_ms - kept[-1].end_ms) // length - _KEPT) if length else 0
+                skipped = max(0, (time_ms - kept[-1].end_ms) // length - self._most) if length else 0
                 start, end = _span(kept[-1].end_ms + 1 + skipped * length, interval)
                 first = kept[-1].close if end < time_ms or px is None else px
             else:
@@ -86,6 +88,21 @@ class Candles:
                 (start, end), first = _span(time_ms, interval), px
             kept.append(_Candle(start, end, first))
         return kept[-1]
+
+    def invent(self, rng: random.Random, minutes: int, until_ms: int, px: int) -> None:
+        """Trades that nobody made, at random times of the last so many minutes, at prices that wander off from `px`.
+
+        Raises ConfigError when there were some already: those were later.
+        """
+        if any(self._kept.values()):
+            raise ConfigError(f"{self._market.name} was traded already: its past is what it was")
+        begin_ms = until_ms - until_ms % _MINUTE - minutes * _MINUTE
+        for minute in range(minutes):
+            times = sorted(rng.randrange(_MINUTE) for _ in range(1 if minute == 0 else rng.choice((0, 1, 1, 2, 3))))
+            for offset in times:
+                px = max(1, px + round(px * rng.gauss(0, 0.0005)))
+                trade = Trade("B", px, rng.randrange(1, 10**6), begin_ms + minute * _MINUTE + offset, "", 0, "", "")
+                self.add([trade])
 
     def last(self, interval: str, now_ms: int) -> dict[str, Any] | None:
         """The candle of now, as the venue writes it; None before the first trade."""

@@ -49,7 +49,8 @@ class Rules:
     updates of a modify comes first. partial_fill_updates: repeat `open` with what is left after each partial fill.
     partial_gtc_answer: how an order is answered that was filled in part and rests. band_percent: how far from the
     mark price a limit price may be. cancel_volume_usd: traded dollars before scheduleCancel is allowed (1,000,000 on
-    the real venue).
+    the real venue). candles_kept: of each interval; candle_rows, fill_rows: in one answer at most (candles: the docs'
+    general rule is 500, clients see 5,000).
     """
 
     mainnet: bool = False
@@ -59,6 +60,9 @@ class Rules:
     partial_gtc_answer: Literal["resting", "filled"] = "resting"
     band_percent: int = 80
     cancel_volume_usd: int = 0
+    candles_kept: int = 5_000
+    candle_rows: int = 5_000
+    fill_rows: int = 2_000
 
 
 class Envelope(NamedTuple):

@@ -39,6 +39,7 @@ FAULTS = CONNECTION_FAULTS | {
     "late_unanswered": "an action waits `ms` until it is judged, and nothing answers it",
     "answer_twice": "the answer of an action comes twice (WebSocket)",
     "http_status": "a request is answered with `status` and has no effect; `channel` info or exchange",
+    "http_cut": "the connection of a request ends, and the request has no effect; `channel` info or exchange",
     "http_empty": "a request is answered with 200 and nothing; an action takes effect",
     "http_null": "a request is answered with 200 and null; an action takes effect",
     "slow": "a request is looked at only after `ms`; `channel` info or exchange",
@@ -49,7 +50,7 @@ FAULTS = CONNECTION_FAULTS | {
 _FIELDS: tuple[tuple[tuple[str, ...], tuple[type, ...], str], ...] = (
     (("p",), (int, float), "a number"),
     (("after_ms", "ms", "status", "size", "hits"), (int,), "a whole number"),
-    (("count", "until_ms", "every_ms"), (int, type(None)), "a whole number or nothing"),
+    (("count", "until_ms", "every_ms", "retry_after_s"), (int, type(None)), "a whole number or nothing"),
     (("channel",), (str, type(None)), "a name or nothing"),
     (("body",), (str,), "a text"),
 )
@@ -62,7 +63,8 @@ class Fault:
     channel: the WebSocket channel ("post" for answers), or "info" and "exchange" for HTTP; None for all. p: the
     probability that it strikes where it could. count: how often at most, None for without end. after_ms, until_ms: when
     it is armed, in the venue's time from when it was added. every_ms: of those of a connection, how long from one
-    strike to the next on average. hits: how often it struck.
+    strike to the next on average. retry_after_s: what an answer with `status` says in its header Retry-After, None for
+    no such header. hits: how often it struck.
     """
 
     kind: str
@@ -74,6 +76,7 @@ class Fault:
     every_ms: int | None = None
     ms: int = 1_000
     status: int = 502
+    retry_after_s: int | None = None
     body: str = "<html>502 Bad Gateway</html>"
     size: int = 1 << 24
     hits: int = 0

@@ -19,8 +19,7 @@ from .wire import JsonObject
 __all__ = ["BAD_SHAPE", "InfoRefused", "aggregated_fills", "answer"]
 
 BAD_SHAPE = "Failed to deserialize the JSON body into the target type"
-_MOST_FILLS = _MOST_ORDERS = 2_000
-_MOST_CANDLES = 5_000
+_MOST_ORDERS = 2_000
 
 
 class InfoRefused(Exception):
@@ -166,7 +165,7 @@ def _candle_snapshot(exchange: Exchange, candles: dict[str, Candles], request: J
         raise Malformed("no such interval")
     if coin not in exchange.markets:
         raise InfoRefused(HTTPStatus.INTERNAL_SERVER_ERROR, None)
-    return candles[coin].between(interval, start_ms, end_ms, now_ms)[:_MOST_CANDLES]
+    return candles[coin].between(interval, start_ms, end_ms, now_ms)[: exchange.rules.candle_rows]
 
 
 def _recent_trades(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
@@ -236,15 +235,15 @@ def _wires(request: JsonObject, fills: Iterable[Fill]) -> list[JsonObject]:
 
 
 def _user_fills(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
-    return _wires(request, list(_account(exchange, request).fills)[-_MOST_FILLS:])[::-1]
+    return _wires(request, list(_account(exchange, request).fills)[-exchange.rules.fill_rows :])[::-1]
 
 
 def _user_fills_by_time(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
     start_ms, end_ms = _uint(request, "startTime"), _uint(request, "endTime", 1 << 63)
     found = [fill for fill in _account(exchange, request).fills if start_ms <= fill.time_ms <= end_ms]
     if _flag(request, "reversed"):
-        return _wires(request, found[-_MOST_FILLS:])[::-1]
-    return _wires(request, found[:_MOST_FILLS])
+        return _wires(request, found[-exchange.rules.fill_rows :])[::-1]
+    return _wires(request, found[: exchange.rules.fill_rows])
 
 
 def _clearinghouse_state(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
@@ -355,7 +354,7 @@ def _user_dex_abstraction(exchange: Exchange, candles: dict[str, Candles], reque
 
 
 def _of_user_none(exchange: Exchange, candles: dict[str, Candles], request: JsonObject) -> Any:
-    """There is no funding here, and no ledger of transfers."""
+    """There is no funding here, no ledger of transfers, no TWAP orders and no shares in vaults."""
     _account(exchange, request)
     return []
 
@@ -396,6 +395,9 @@ _HANDLERS: dict[str, Callable[[Exchange, dict[str, Candles], JsonObject], Any]] 
     "userFills": _user_fills,
     "userFillsByTime": _user_fills_by_time,
     "userFunding": _of_user_none,
+    "userTwapSliceFills": _of_user_none,
+    "userTwapSliceFillsByTime": _of_user_none,
+    "userVaultEquities": _of_user_none,
     "userNonFundingLedgerUpdates": _of_user_none,
     "userRateLimit": _user_rate_limit,
     "userRole": _user_role,

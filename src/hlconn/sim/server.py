@@ -15,8 +15,7 @@ import orjson
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from .faults import Fault
-from .limits import Gate
-from .streams import Answer, Session, Transport
+from .streams import Answer, Later, Session, Transport
 
 __all__ = ["HttpHost", "Server"]
 
@@ -43,7 +42,6 @@ class HttpHost(Protocol):
     """What the server needs of its venue. Both calls answer later, None meaning never."""
 
     max_buffer_bytes: int
-    gate: Gate
 
     def admits_socket(self) -> bool: ...
     def open_session(self, transport: Transport) -> Session: ...
@@ -194,12 +192,12 @@ class Server:
                 request.transport.abort()
             return _text(HTTPStatus.OK, "")
         status, value = answer
-        after_s = self._host.gate.retry_after_s() if status == HTTPStatus.TOO_MANY_REQUESTS else None
+        after_s = answer.retry_after_s if isinstance(answer, Later) else None
         headers = {} if after_s is None else {"Retry-After": str(after_s)}
         if status == HTTPStatus.OK or value is None:
             data = value if isinstance(value, bytes) else orjson.dumps(value)
             return web.Response(status=status, body=data, content_type="application/json", headers=headers)
-        return _text(status, value)
+        return web.Response(status=status, text=value, headers=headers)
 
     async def _websocket(self, request: web.BaseRequest) -> web.StreamResponse:
         ws = web.WebSocketResponse(compress=False, max_msg_size=_MAX_REQUEST_BYTES)

@@ -21,7 +21,7 @@ from .limits import TOO_MANY, Gate
 from .orders import Block
 from .wire import Topic
 
-__all__ = ["Answer", "Host", "Pipe", "Session", "Stats", "Streams", "Transport"]
+__all__ = ["Answer", "Host", "Later", "Pipe", "Session", "Stats", "Streams", "Transport"]
 
 # Venue time between two messages of one subscription, as measured on the public venue in 2026.
 _PERIODS_MS = {"l2Book": 5000, "allMids": 1000, "activeAssetCtx": 500}
@@ -34,6 +34,17 @@ _SNAPSHOT_FILLS = 2_000
 
 Answer = tuple[int, Any]
 """HTTP status and body: a JSON value with 200, else text or None (null)."""
+
+
+class Later(tuple[int, Any]):
+    """An answer that says in its header Retry-After when to come again, unless that is None."""
+
+    retry_after_s: int | None
+
+    def __new__(cls, answer: Answer, retry_after_s: int | None) -> Later:
+        made = super().__new__(cls, answer)
+        made.retry_after_s = retry_after_s
+        return made
 
 
 @dataclass(slots=True)

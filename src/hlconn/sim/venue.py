@@ -35,7 +35,7 @@ from .matching import HiddenBook
 from .orders import Block, Order
 from .server import Server
 from .signing import address_of, keccak
-from .streams import Answer, Pipe, Session, Stats, Streams, Transport
+from .streams import Answer, Later, Pipe, Session, Stats, Streams, Transport
 
 __all__ = ["History", "Party", "Venue", "serve"]
 
@@ -150,7 +150,7 @@ class Venue:
         self.gate = Gate(limits, self.now_ms)
         budgets = Budgets(self.gate.limits.free_requests)
         self.exchange = Exchange(listed, start_ms, rules or Rules(), seed, history_blocks, debug, budgets)
-        self.candles = {name: Candles(market) for name, market in listed.items()}
+        self.candles = {name: Candles(market, self.exchange.rules.candles_kept) for name, market in listed.items()}
         self.stats = Stats()
         self.faults = Faults(seed)
         self.encode = wire.Encoder(seed if shuffle_keys else None)
@@ -440,10 +440,14 @@ class Venue:
     def _request(self, kind: str, payload: object, reply: Callable[[Answer | None], object], *, is_post: bool) -> None:
         now_ms = self.now_ms()
         if struck := self.faults.strikes("http_status", now_ms, kind):
-            reply((struck.status, None if struck.status == HTTPStatus.TOO_MANY_REQUESTS else struck.body))
+            body = None if struck.status == HTTPStatus.TOO_MANY_REQUESTS else struck.body
+            reply(Later((struck.status, body), struck.retry_after_s))
+            return
+        if self.faults.strikes("http_cut", now_ms, kind):
+            reply(None)
             return
         if not self.gate.admits(kind, payload, is_post=is_post):
-            reply((HTTPStatus.TOO_MANY_REQUESTS, None))
+            reply(Later((HTTPStatus.TOO_MANY_REQUESTS, None), self.gate.retry_after_s()))
             return
         if self.faults.strikes("http_empty", now_ms, kind):
             reply = _instead(b"", reply)
@@ -670,11 +674,21 @@ class Venue:
         market = self._market(coin)
         self._make_block([], None, lambda: self.exchange.set_mark(coin, _amount(px, market.px_decimals)))
 
+    def invent_past(self, coin: str, minutes: int) -> None:
+        """Candles of so many minutes before now, of trades that nobody made: something to page through.
+
+        Raises ConfigError when the coin was traded already.
+        """
+        market = self._market(coin)
+        self.candles[coin].invent(
+            random.Random(f"{self.seed}:past:{coin}"), minutes, int(self.now_ms()), market.home_px
+        )
+
     def list_coin(self, coin: str) -> None:
         """List a coin that is not here yet. Its asset id is the next one of its dex."""
         listed = [*self.exchange.markets, coin]
         market = markets_named(tuple(listed))[coin]
-        self.candles[coin] = Candles(market)
+        self.candles[coin] = Candles(market, self.exchange.rules.candles_kept)
         self.exchange.list_market(market)
         if self._background is not None:
             self._make_block([], None, lambda: self._background.add(market) if self._background else None)
