@@ -238,9 +238,9 @@ def candle(open_ms: int, n: int = 1) -> Candle:
 @pytest.mark.parametrize(
     ("answer", "held", "want"),
     [
-        ([60, 120, 180, 240], 240, [(60, 240, True), 60, 120, 180, 240]),
+        ([60, 120, 180, 240], 240, [(60, 240, True), 120, 180, 240]),
         ([120, 180, 240], 240, [(60, 240, False), 120, 180, 240]),  # the last known one is not among them
-        ([60, 120], 240, [(60, 240, False), 60, 120, 240]),
+        ([60, 120], 240, [(60, 240, False), 120, 240]),
         ([], 240, [(60, 240, False), 240]),
     ],
 )
@@ -251,6 +251,16 @@ def test_candles_are_filled_from_the_last_known_one_on(answer: list[int], held: 
     assert recovery.first(candle(held), False) == []
     out = recovery.filled(recovery.round, [candle(at) for at in answer])
     assert [(e.from_ms, e.to_ms, e.proven) if isinstance(e, Gap) else e.open_ms for e in out] == want
+
+
+def test_the_last_known_candle_comes_again_only_when_it_has_grown_since() -> None:
+    for n, want in ((1, [120]), (2, [60, 120])):
+        recovery = Recovery("BTC", CandleHistory())
+        recovery.delivered(candle(60))
+        recovery.down("cut", 60)
+        recovery.nothing_came()
+        _, *items = recovery.filled(recovery.round, [candle(60, n), candle(120)])
+        assert [each.open_ms for each in items if isinstance(each, Candle)] == want
 
 
 def test_what_is_no_candle_is_told_apart() -> None:

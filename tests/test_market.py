@@ -242,6 +242,22 @@ def test_a_subscription_that_is_refused_raises_in_its_streams() -> None:
     run(work)
 
 
+def test_a_book_that_somebody_keeps_after_the_session_is_stale() -> None:
+    async def work(bench: Bench) -> None:
+        bench.market.on_book("BTC", lambda book: None, feeds=("slow",))
+        book = bench.market.held("BTC")
+        assert book is not None
+        bench.up(SLOW)
+        bench.feed.on_message(snapshot(2))
+        assert not book.stale
+        bench.market.closed(hlconn.Closed("closed"))
+        bench.feed.on_message(snapshot(3))  # the sockets end after the market
+        bench.cut(SLOW)
+        assert book.stale
+
+    run(work)
+
+
 def test_the_end_of_the_session_ends_streams_and_declares_what_is_open() -> None:
     async def work(bench: Bench) -> None:
         stream = bench.market.trades("BTC")
@@ -376,6 +392,35 @@ def test_a_link_that_is_new_is_looked_at_as_one_that_returns() -> None:
         bench.answers["recentTrades"] = [trade(tid) for tid in range(5, 0, -1)]
         await bench.fire()
         assert await waiting(stream) == [(1, 5, True), [2, 3, 4], [5]]
+
+    run(work)
+
+
+def test_what_the_first_link_missed_before_anything_came_is_a_gap_although_another_serves_by_now() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)  # dead from here on, and nobody knows
+        bench.up(TRADES, link=1)
+        bench.cut(TRADES, link=0)
+        bench.feed.on_message(trades(3), link=1)
+        assert await waiting(stream) == []
+        bench.answers["recentTrades"] = [trade(3), trade(2)]
+        await bench.fire()
+        assert await waiting(stream) == [(0, 2, False), [2], [3]]
+
+    run(work)
+
+
+def test_a_link_behind_the_one_that_began_brings_nothing_older() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.up(TRADES, link=1)
+        bench.feed.on_message(trades(5), link=1)
+        bench.feed.on_message(trades(4), link=0)
+        bench.feed.on_message(trades(5, 6), link=0)
+        assert await waiting(stream) == [[5], [6]]
+        assert bench.gaps == []
 
     run(work)
 

@@ -62,10 +62,12 @@ class History(Protocol[_T]):
     def after(self, item: _T, last_ms: int) -> _T | None:
         """What of it is not older than what was delivered: a replay also shows what a gap was declared for before."""
 
-    def join(self, filled: Any, held: list[_T], joints: list[_T], last_ms: int) -> tuple[list[_T], bool, int, int]:
+    def join(
+        self, filled: Any, held: list[_T], joints: list[_T], last_ms: int, last: _T | None
+    ) -> tuple[list[_T], bool, int, int]:
         """What a query brought that is not known, and what is held, in order; whether nothing is missing between what
         was known and the end of that; and from and to when something may be missing. joints: those of what is held
-        that did not meet what came before them."""
+        that did not meet what came before them. last: the newest item delivered, None for none."""
 
 
 class Recovery(Generic[_T]):
@@ -140,7 +142,9 @@ class Recovery(Generic[_T]):
         if round_ != self.round or self.state is State.LIVE:
             return []
         self._held.sort(key=self._history.first_ms)  # a link that returned may be ahead of another
-        items, proven, from_ms, to_ms = self._history.join(answer, self._held, self._joints, self.last_ms)
+        items, proven, from_ms, to_ms = self._history.join(
+            answer, self._held, self._joints, self.last_ms, self.last_item
+        )
         return self._end(proven, from_ms, to_ms, items)
 
     def failed(self, round_: int) -> list[Gap | _T]:
@@ -221,7 +225,7 @@ class TradeHistory:
         return item if len(item) else None
 
     def join(
-        self, filled: Trades, held: list[Trades], joints: list[Trades], last_ms: int
+        self, filled: Trades, held: list[Trades], joints: list[Trades], last_ms: int, last: Trades | None
     ) -> tuple[list[Trades], bool, int, int]:
         """filled: oldest first."""
         held_tids = np.concatenate([rows["tid"] for rows in held]) if held else np.zeros(0, np.int64)
@@ -276,11 +280,11 @@ class CandleHistory:
         return item if item.open_ms >= last_ms else None
 
     def join(
-        self, filled: list[Candle], held: list[Candle], joints: list[Candle], last_ms: int
+        self, filled: list[Candle], held: list[Candle], joints: list[Candle], last_ms: int, last: Candle | None
     ) -> tuple[list[Candle], bool, int, int]:
         """filled: oldest first, from the last known one on."""
         found = [c for c in filled if c.open_ms >= last_ms and (not held or c.open_ms < held[-1].open_ms)]
-        newest = {candle.open_ms: candle.n for candle in held}
+        newest = {candle.open_ms: candle.n for candle in ([last, *held] if last else held)}
         items = [*held, *(c for c in found if c.n > newest.get(c.open_ms, -1))]  # one of the same time after those held
         items.sort(key=self.first_ms)
         to_ms = max([last_ms, *map(self.first_ms, joints or items)])

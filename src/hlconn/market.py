@@ -286,14 +286,12 @@ class Market:
 
     def down(self, subscription: Mapping[str, Any], link: int, reason: str, recv_ns: int) -> None:
         """That link does not serve the subscription any more."""
-        if self._closed:
-            return
         if subscription.get("type") in _OF_BOOKS:
             serving = self._serving.get(canonical(subscription), set())
             serving.discard(link)
             if not serving:
                 self._feed.mark_stale(reason, subscription)
-        elif (rows := self._rows_of(subscription)) is not None:
+        elif not self._closed and (rows := self._rows_of(subscription)) is not None:
             rows.down(link, reason)
 
     def unreadable(self, exc: DecodeError, link: int) -> None:

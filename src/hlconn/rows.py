@@ -111,12 +111,13 @@ class Rows(Listeners[Any], ABC):
 
     def up(self, link: int) -> None:
         """That link serves it (again)."""
+        begins = not (self._was_served or self._was_lost or self._last_ms())
         self._was_served = True
         self._up.add(link)
         if self.recovery.state is State.DOWN:
             self._ask_when_quiet(_QUIET_S)
-        elif not self._was_lost and not self._last_ms():
-            self._hear(link)  # nothing was ever missed: it begins here
+        elif begins:
+            self._hear(link)  # nothing was ever missed; what another one misses from here on, this one must bring
 
     def down(self, link: int, reason: str) -> None:
         """That link does not serve it any more."""
@@ -318,6 +319,8 @@ class TradeRows(Rows):
         self.recovery.item(new.copy())
 
     def _first_of(self, new: NDArray[np.void], known: int, link: int, last_ms: int) -> None:
+        if not last_ms and len(new):  # what is older never was to come, whichever link shows it next
+            self._feed.end_trades_before(self._coin, int(new["time"][0]))
         out = self.first(new.copy() if len(new) else None, known > 0, link, last_ms)
         self.deliver(out, guarded=False)
 

@@ -4,22 +4,25 @@ Everything is decided by the seed: delays, failures to connect, cuts with and wi
 lost, late and doubled answers, streams that fall silent, posts, and what the owner asks for. `World.live` checks after
 every step what must always hold, and at the end that everything wanted is served again.
 
-The venue sends numbered messages as real JSON: a `Sink` sees them with what the session tells about subscriptions, in
-order, so that what stands on a session (a market that reports gaps) can be put on top.
+The venue remembers each trade and candle it made, and sends real JSON. On the session stands the real market, with
+`Listeners` who compare what they get with what the venue made, and with the gaps that were told.
 """
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
+from session.listeners import Listeners
 
 from hlconn.config import SessionConfig
-from hlconn.errors import ConfigError, LinkDown, Throttled
+from hlconn.errors import ConfigError, ErrorCode, LinkDown, QueryFailed, Throttled
 from hlconn.session.link import (
     Connect,
     Disconnect,
@@ -54,24 +57,14 @@ CATALOGUE: list[dict[str, Any]] = [
     {"type": "trades", "coin": "NOPE"},
 ]
 BLOCK_S = 1.0
+T0_MS = 1_790_000_000_000  # the venue's time when the model begins
+CANDLE_MS = 10_000  # long enough for several of them in a world
+_TRADE = (
+    b'{"coin":"%b","side":"A","px":"1.0","sz":"1.0","time":%d,"hash":"0x0","tid":%d,'
+    b'"users":["0x0000000000000000000000000000000000000001","0x0000000000000000000000000000000000000002"]}'
+)
 BOUND_S = 240.0  # after the last fault, everything is served again
 _EPS = 1e-6
-
-
-class Sink(Protocol):
-    """What stands on a session. link: which one brought it."""
-
-    def on_data(self, now_s: float, link: int, message: bytes) -> object: ...
-    def on_up(self, now_s: float, subscription: Mapping[str, Any], link: int) -> object: ...
-    def on_down(self, now_s: float, subscription: Mapping[str, Any], link: int, reason: str) -> object: ...
-
-
-class Deaf:
-    """Nothing stands on it."""
-
-    def on_data(self, now_s: float, link: int, message: bytes) -> None: ...
-    def on_up(self, now_s: float, subscription: Mapping[str, Any], link: int) -> None: ...
-    def on_down(self, now_s: float, subscription: Mapping[str, Any], link: int, reason: str) -> None: ...
 
 
 class Connection:
@@ -98,9 +91,8 @@ class Connection:
 class World:
     """One seed's whole world. log: what happened, for whoever looks for the reason of a failure."""
 
-    def __init__(self, seed: int, sink: Sink | None = None) -> None:
+    def __init__(self, seed: int) -> None:
         self.rng = rng = Random(seed)
-        self.sink = sink or Deaf()
         self.now_s = 0.0
         self.log: deque[tuple[Any, ...]] = deque(maxlen=400)
         self._events: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
@@ -124,8 +116,6 @@ class World:
         self.periods_s = {key: _period_s(given, self.config) for key, given in _PARSED.items()}
         self.troubled = True
         self.trouble = rng.choice([0.1, 0.5, 1.0])  # how much of it
-        self.pool = Pool(self.config, rng, self._flow)
-        self.flow: Counter[tuple[bytes, int]] = Counter()
         self.connections: dict[tuple[int, int], Connection] = {}
         self.generations: Counter[int] = Counter()
         self.told: dict[int, LinkState] = {}
@@ -142,16 +132,34 @@ class World:
         self.posts: dict[int, float] = {}  # in flight, and when they are lost at the latest
         self.resolved: set[int] = set()
         self.answered: set[int] = set()  # an answer was handed to the session
-        self.seen: dict[bytes, list[Any]] = {}  # numbers of one stream as they came, and "down"
-        self.series: Counter[str] = Counter()  # of the venue
-        self.frozen_s = 0.0
+        # The venue's: of each coin the times of its trades, which of them by tid, and the trades as they are written.
+        self.made: dict[str, list[int]] = {coin: [] for coin in ("A", "B", "C", "NOPE")}
+        self.index: dict[str, dict[int, int]] = {coin: {} for coin in self.made}
+        self.rows: dict[str, list[bytes]] = {coin: [] for coin in self.made}
+        self.candles: dict[int, int] = {}  # of A, by opening: how many trades
+        self.changed_ms: dict[int, int] = {}
+        self.tick = 0
+        self.quiet: dict[str, int] = {}  # until which tick a coin does not trade
+        self.replayed = rng.choice([0, 1, 5, 30])  # trades after a subscribe
+        self.recent = rng.choice([5, 30, 60])  # trades in an answer
+        self.garbles = rng.random() < 0.5
+        self.frozen_s = self._late_s = 0.0
         self._post_id = 0
         self._timer_s: float | None = None
         self._effects: deque[Effect] = deque()
-        self._busy = False
+        self._busy = self._is_news = False
         self.closed = False
+        self.listeners = Listeners(self)
+        self.pool = Pool(self.config, rng, self.listeners.feed.flow)
 
     # The clock.
+
+    @property
+    def now_ms(self) -> int:
+        return T0_MS + round(self.now_s * 1000)
+
+    def note(self, what: object) -> None:
+        self.log.append((round(self.now_s, 3), what))
 
     def at(self, time_s: float, what: Callable[..., object], *args: object) -> None:
         self._number += 1
@@ -161,7 +169,13 @@ class World:
         time_s, _, what, args = heapq.heappop(self._events)
         self.now_s = max(self.now_s, time_s)
         what(*args)
-        self.check()
+        self.listeners.check()
+        if self._is_news:
+            self._is_news = False
+            self.check()
+        if self.now_s >= self._late_s and self.now_s > self.frozen_s:
+            self._late_s = self.now_s + 0.2
+            self.check_what_is_late()
 
     def run_to(self, time_s: float) -> None:
         while self._events and self._events[0][0] <= time_s:
@@ -174,9 +188,16 @@ class World:
     # Everything.
 
     def live(self) -> None:
+        asyncio._set_running_loop(self.listeners.loop)
+        try:
+            self._live()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def _live(self) -> None:
         rng = self.rng
         for subscription in rng.sample(CATALOGUE, rng.randint(1, 8)):
-            self.subscribe(subscription)
+            self.want(subscription)
         self.take(self.pool.start(self.now_s))
         self.at(BLOCK_S, self._block)
         self.at(rng.random(), self._act)
@@ -184,31 +205,42 @@ class World:
         self.troubled = False
         self._heal()
         self.settle()
-        for subscription in list(self.wanted.values()):
-            self.unsubscribe(subscription)
+        for subscription in CATALOGUE:
+            self.listeners.leave(subscription)
         end_s = self.now_s + 75.0  # a minute's messages may be used up
         while self.now_s < end_s and (len(self.pool.links) > 1 or self.still_on()):
             self.run_to(self.now_s + 5.0)
         self.check_nothing_is_left_of_what_is_not_wanted()
         if rng.random() < 0.5:
             for subscription in rng.sample(CATALOGUE, 3):
-                self.subscribe(subscription)
+                self.want(subscription)
             self.post()
-            self.run_to(self.now_s + rng.random())
+            self.run_to(self.now_s + 4 * rng.random())
             for subscription in rng.sample(list(self.wanted.values()), len(self.wanted) // 2):
-                self.unsubscribe(subscription)
+                self.listeners.leave(subscription)
         self.close()
 
     def settle(self) -> None:
         """Faults are over: within a bounded time everything wanted is served."""
         for subscription in list(self.wanted.values()):
             if canonical(fold(subscription)) in self.refused and subscription.get("coin") != "NOPE":
-                self.subscribe(subscription)  # refused for a fault: asked for again
+                self.want(subscription)  # refused for a fault: asked for again
         end_s = self.now_s + BOUND_S
         while missing := self.missing():
             assert self.now_s < end_s, f"not served {BOUND_S:g} s after the last fault: {missing}"
             self.run_to(self.now_s + 1.0)
-        self.check_what_was_missed()
+        if self.rng.random() < 0.5:  # nothing comes by itself that would show what was missed
+            self.quiet = dict.fromkeys("ABC", self.tick + 1000)
+        self._wait_until_told()
+        self.quiet = dict.fromkeys("ABC", 0)
+        self.run_to(self.now_s + 5.0)
+        self._wait_until_told()  # a socket may only now turn out to be useless
+
+    def _wait_until_told(self) -> None:
+        end_s = self.now_s + BOUND_S
+        while unfinished := self.listeners.unfinished(self.now_ms - 5000):
+            assert self.now_s < end_s, f"not told of {BOUND_S:g} s after everything is served: {unfinished}"
+            self.run_to(self.now_s + 1.0)
 
     def missing(self) -> list[Any]:
         """What is wanted and not both told to be served and truly served, on each of its links."""
@@ -221,7 +253,8 @@ class World:
                 continue
             link = self.pool.links[number]
             connection = self.connections.get((number, link.generation))
-            truly = connection is not None and connection.live and connection.streams.get(key) == "flows"
+            truly = connection is not None and connection.live and connection.theirs and not connection.deaf
+            truly = truly and connection is not None and connection.streams.get(key) == "flows"
             if state is not SubState.LIVE or not truly or key not in self.up:
                 wrong.append((given, state, number, truly, key in self.up))
         for key, given in self.wanted.items():
@@ -231,6 +264,7 @@ class World:
         return wrong
 
     def close(self) -> None:
+        self.listeners.close()
         self.take(self.pool.close(self.now_s))
         self.closed = True
         assert self.pool.deadline is None, "a timer is left"
@@ -239,11 +273,12 @@ class World:
         assert not [c for c in self.connections.values() if c.ours], "a socket is left"
         assert not self.up, f"{list(self.up)} is still told to be served"
         self.run_to(self.now_s + 30.0)
+        self.listeners.check_end()
 
-    # What must hold after every step.
+    # What must hold after every step; of the session, after each that changed something about it.
 
     def check(self) -> None:
-        now_s, config = self.now_s, self.config
+        config = self.config
         assert len(self.sent_s) <= config.messages_per_minute, "more messages than a minute allows"
         assert len(self.connects_s) <= config.sockets_per_minute, "more sockets than a minute allows"
         ours: dict[int, Connection] = {}
@@ -257,17 +292,23 @@ class World:
             ours[connection.link] = connection
             if connection.live:
                 held += len(connection.streams)
-                late_s = now_s - connection.pinged_s - config.ping_interval_s
-                assert late_s < 0.6 or now_s <= self.frozen_s + 0.6, f"no ping on link {connection.link}"
         assert len(ours) <= config.max_links
         assert held <= config.max_subscriptions, f"the venue has {held} subscriptions"
-        for link in self.pool.links.values():
-            assert self.told.get(link.number, LinkState.IDLE) is link.state, f"link {link.number} told otherwise"
-        if now_s <= self.frozen_s:
-            return
-        served = set().union(*(c.proven for c in ours.values() if c.live))
+        for number, link in self.pool.links.items():
+            assert self.told.get(number, LinkState.IDLE) is link.state, f"link {number} told otherwise"
+        if self.up and self.now_s > self.frozen_s:
+            served = set().union(*(c.proven for c in ours.values() if c.live))
+            assert self.up.keys() <= served, f"up on no link: {self.up.keys() - served}"
+
+    def check_what_is_late(self) -> None:
+        """Five times a second is often enough."""
+        now_s, config = self.now_s, self.config
+        for connection in self.connections.values():
+            late_s = now_s - connection.pinged_s - config.ping_interval_s
+            assert not (connection.ours and connection.live) or late_s < 0.6 or now_s <= self.frozen_s + 0.6, (
+                f"no ping on {connection.link}"
+            )
         for key, since_s in self.up.items():
-            assert key in served, f"{key.decode()} is up on no link"
             if period_s := self.periods_s[key]:
                 heard_s = max(self.heard_s.get(key, 0.0), self.acked_s.get(key, 0.0))
                 silent_s = now_s - max(since_s, heard_s, self.frozen_s)
@@ -275,20 +316,6 @@ class World:
                 assert silent_s < most_s, f"{key.decode()} is told to be served and silent for {silent_s:.1f} s"
         for post_id, due_s in self.posts.items():
             assert now_s < due_s + 1.0 or due_s < self.frozen_s + 1.0, f"post {post_id} is overdue"
-
-    def check_what_was_missed(self) -> None:
-        """Of streams on one link: whatever did not come lies behind a `Down`."""
-        if self.config.redundancy > 1:
-            return
-        for key, entries in self.seen.items():
-            last = 0
-            down = True
-            for entry in entries:
-                if entry == "down":
-                    down = True
-                elif entry > last:
-                    assert down or entry == last + 1, f"{key.decode()}: {last + 1} to {entry - 1} missed in silence"
-                    last, down = entry, False
 
     def check_nothing_is_left_of_what_is_not_wanted(self) -> None:
         assert list(self.pool.links) == [0], "a link without work is kept"
@@ -301,6 +328,10 @@ class World:
 
     # The owner.
 
+    def want(self, subscription: Mapping[str, Any]) -> None:
+        with suppress(ConfigError):
+            self.listeners.want(subscription)
+
     def subscribe(self, subscription: Mapping[str, Any]) -> None:
         key = canonical(fold(subscription))
         self.log.append((self.now_s, "subscribe", subscription))
@@ -311,7 +342,7 @@ class World:
             assert key not in self.wanted
             room = len(self.wanted) * self.config.redundancy + self.config.redundancy <= self.config.max_subscriptions
             assert not room or "user" in subscription or "nSigFigs" in subscription or subscription["type"] == "l2Book"
-            return
+            raise
         self.wanted.setdefault(key, dict(subscription))
         self.refused.discard(key)
         self.take(effects)
@@ -325,8 +356,7 @@ class World:
         self.up_on.pop(key, None)
         self.silences.pop(key, None)
         self.refused.discard(key)
-        if key in self.seen:
-            self.seen[key].append("down")
+        self.listeners.unwanted(key)
         self.take(effects)
 
     def post(self) -> None:
@@ -349,13 +379,13 @@ class World:
         self.at(self.now_s + rng.expovariate(0.7), self._act)
         what = rng.random()
         if what < 0.25:
-            self.subscribe(rng.choice(CATALOGUE))
+            self.want(rng.choice(CATALOGUE))
         elif what < 0.4 and self.wanted:
-            self.unsubscribe(rng.choice(list(self.wanted.values())))
+            self.listeners.leave(rng.choice(list(self.wanted.values())))
             if rng.random() < 0.3:
-                self.subscribe(rng.choice(CATALOGUE))
+                self.want(rng.choice(CATALOGUE))
         elif what < 0.6:
-            for _ in range(rng.choice([1, 1, 1, 2, 3, 3, 120])):
+            for _ in range(rng.choice([1, 1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3, 3, 120])):
                 self.post()
         elif what < 0.65 and self.now_s >= self.frozen_s:
             self.frozen_s = self.now_s + rng.choice([0.3, 1.0, 3.0])
@@ -400,7 +430,7 @@ class World:
         connection.arrival_s[way] = arrival_s
         self.at(arrival_s, what, *args)
 
-    def _thawed(self, what: Callable[..., object], *args: object) -> bool:
+    def thawed(self, what: Callable[..., object], *args: object) -> bool:
         """Our own loop stands still now and then: what arrives is read later, after the timers."""
         if self.now_s >= self.frozen_s:
             return True
@@ -413,7 +443,7 @@ class World:
             if self.rng.random() < 0.5:  # the news was on its way when we gave it up
                 self.take(self.pool.on_connected(self.now_s, *key))
             return
-        if not self._thawed(self._opened, connection, how):
+        if not self.thawed(self._opened, connection, how):
             return
         if how < 0.15:
             connection.ours = False
@@ -426,7 +456,7 @@ class World:
     def _gone(self, connection: Connection, reason: str) -> None:
         if not connection.ours:
             return
-        if not self._thawed(self._gone, connection, reason):
+        if not self.thawed(self._gone, connection, reason):
             return
         connection.ours = connection.live = False
         self.take(self.pool.on_disconnected(self.now_s, connection.link, connection.generation, reason))
@@ -445,6 +475,7 @@ class World:
     # Our side.
 
     def take(self, effects: list[Effect]) -> None:
+        self._is_news = True
         self._effects.extend(effects)
         if self._busy:
             return
@@ -494,7 +525,9 @@ class World:
                 if state is LinkState.WAITING and due_s is not None and not self._waits_for_its_turn(due_s):
                     self.waits_s.append(due_s - self.now_s)
             case Up(subscription, _, key):
-                assert key in self.wanted
+                self.listeners.up(subscription, key, effect.link)
+                if key not in self.wanted:
+                    return
                 up_on = self.up_on.setdefault(key, set())
                 assert effect.link not in up_on, f"{subscription} is up twice on link {effect.link}"
                 up_on.add(effect.link)
@@ -503,26 +536,24 @@ class World:
                     assert self.heard_s[key] > silence[2], f"{subscription} was silent, and is up without data"
                 if len(up_on) == 1:
                     self.up[key] = self.now_s
-                    self.seen.setdefault(key, []).append("down")  # what came before it was not promised
-                self.sink.on_up(self.now_s, subscription, effect.link)
             case Down(subscription, reason, _, key):
-                assert key in self.wanted
                 up_on = self.up_on.get(key, set())
                 up_on.discard(effect.link)
                 if reason.startswith("silent"):
                     self.silences[key] = effect.link, self.generations[effect.link], self.now_s
                 if not up_on:
                     self.up.pop(key, None)
-                    self.seen.setdefault(key, []).append("down")
-                self.sink.on_down(self.now_s, subscription, effect.link, reason)
+                self.listeners.down(subscription, key, effect.link, reason)
             case Subscribed(subscription):
                 if self.config.redundancy > 1:  # one link may take over on its word, while another is silent
                     self.acked_s[canonical(fold(subscription))] = self.now_s
-            case Refused(_, _, _, key):
-                assert key in self.wanted
+            case Refused(subscription, message, _, key):
+                if key not in self.wanted:
+                    return
                 assert key not in self.refused
                 self.refused.add(key)
                 assert not self.up_on.get(key), f"{key.decode()} is refused and up on {self.up_on[key]}"
+                self.listeners.refused(subscription, key, message)
             case PostAnswered(post_id) | PostLost(post_id):
                 assert post_id in self.posts, f"post {post_id} was resolved twice"
                 assert isinstance(effect, PostLost) or post_id in self.answered
@@ -549,22 +580,23 @@ class World:
             connection.proven.discard(canonical(fold(value["subscription"])))
         self.carry(connection, 0, self._received, connection, value)
 
-    def _arrived(self, connection: Connection, message: bytes, keys: tuple[bytes, ...] = (), number: int = 0) -> None:
-        """keys: of the subscription that it is data of. number: the last number in it."""
+    def _arrived_data(
+        self, connection: Connection, message: bytes, key: bytes, px: float, time_ms: int, is_whole: bool
+    ) -> None:
+        if not connection.ours or not self.thawed(self._arrived_data, connection, message, key, px, time_ms, is_whole):
+            return
+        if is_whole:
+            connection.proven.add(key)
+            self.heard_s[key] = self.now_s
+        self.note((connection.link, message))
+        self.listeners.data(connection.link, message, key, px, time_ms, is_whole=is_whole)
+
+    def _arrived(self, connection: Connection, message: bytes) -> None:
         if not connection.ours:
-            if not keys and self.rng.random() < 0.3 and self.troubled:
+            if self.rng.random() < 0.3 and self.troubled:
                 self._old_news(connection, message)
             return
-        if not self._thawed(self._arrived, connection, message, keys, number):
-            return
-        if keys:
-            for key in keys:
-                self.flow[key, connection.link] += 1
-                connection.proven.add(key)
-                self.heard_s[key] = self.now_s
-                if number and key in self.wanted:
-                    self.seen.setdefault(key, []).extend([number] if key in self.up else ["down", number])
-            self.sink.on_data(self.now_s, connection.link, message)
+        if not self.thawed(self._arrived, connection, message):
             return
         value = orjson.loads(message)
         data = value.get("data")
@@ -577,11 +609,6 @@ class World:
         elif value["channel"] == "error" and "id=" in data:
             self.answered.add(int(data.rpartition("=")[2]))
         self.take(self.pool.on_control(self.now_s, connection.link, connection.generation, message))
-
-    def _flow(self, subscription: Mapping[str, Any], link: int) -> int:
-        if subscription["type"] not in ("trades", "bbo", "l2Book") or "nSigFigs" in subscription:
-            return -1
-        return self.flow[canonical(fold(subscription)), link]
 
     # The venue.
 
@@ -600,6 +627,7 @@ class World:
         if method == "post":
             self._take_post(connection, value["id"])
             return
+        self._is_news = True
         given = fold(value["subscription"])
         key = canonical(given)
         text = orjson.dumps(given).decode()
@@ -619,8 +647,9 @@ class World:
                 echo = {**given, "mantissa": None}
                 for _ in range(2 if self.chance(0.1) else 1):
                     self.say(connection, "subscriptionResponse", {"method": method, "subscription": echo})
-            if method == "subscribe" and connection.streams[key] == "flows":
-                self._publish(connection, key, given, "now")
+            flows = method == "subscribe" and connection.streams[key] == "flows"
+            if flows and (message := self._present(given)):
+                self._publish(connection, key, message)
 
     def _begin(self, connection: Connection, given: dict[str, Any], key: bytes) -> None:
         users = {user for k in connection.streams if (user := orjson.loads(k).get("user"))}
@@ -646,49 +675,110 @@ class World:
         if connection.theirs and not connection.deaf:
             self.say(connection, "post", answer)
 
+    def ask_info(self, body: dict[str, Any], answered: Callable[[Any], object]) -> None:
+        """A question to the venue's info, over a way of its own."""
+        delays_s = [self.rng.uniform(0.02, 3.0 if self.chance(0.2) else 0.4) for _ in range(2)]
+        self.at(self.now_s + delays_s[0], self._answer_info, body, delays_s[1], answered)
+
+    def _answer_info(self, body: dict[str, Any], delay_s: float, answered: Callable[[Any], object]) -> None:
+        answer: Any
+        if self.chance(0.3):
+            answer = QueryFailed(503, ErrorCode.UNAVAILABLE, "no answer")
+        elif self.chance(0.1):
+            answer = self.rng.choice([None, [{}], {"error": "x"}])
+        elif body["type"] == "recentTrades":
+            answer = [orjson.loads(row) for row in reversed(self.rows[body["coin"]][-self.recent :])]
+        else:
+            since_ms = body["req"]["startTime"]
+            answer = [_candle(open_ms, n) for open_ms, n in self.candles.items() if open_ms + CANDLE_MS > since_ms]
+        self.note((body["type"], "answered in", delay_s))
+        self.at(self.now_s + delay_s, answered, answer)
+
     def _block(self) -> None:
-        """The venue moves on by one block: everything has a new number, and is sent to whoever has it by now."""
+        """The venue moves on by one block, and says what is new to whoever has it by now."""
         if self.closed:
             return
         self.at(self.now_s + BLOCK_S, self._block)
-        tick = round(self.now_s / BLOCK_S)
-        for coin in "AB":
-            self.series["bbo" + coin] += 1
-        if tick % 3 == 0:
-            for coin in "ABC":
-                self.series["trades" + coin] += 1
+        self.tick = tick = self.tick + 1
+        messages: dict[bytes, bytes] = {}
+        for coin in "ABC":
+            if rows := self._trade(coin):
+                messages[_TRADES[coin]] = _of_trades(rows)
+                if coin == "A":
+                    messages[_CANDLE] = self._present(_PARSED[_CANDLE])
+        due = {*_BBOS, *(key for key in _BOOKS if tick % (2 if b"fast" in key else 5) == 0)}
         for connection in self.connections.values():
             if connection.theirs and not connection.deaf:
                 for key, how in connection.streams.items():
-                    if how == "flows":
-                        self._publish(connection, key, _PARSED[key], tick)
+                    if how != "flows":
+                        continue
+                    if key in due and key not in messages:
+                        messages[key] = self._present(_PARSED[key])
+                    if message := messages.get(key):
+                        self._publish(connection, key, message)
 
-    def _publish(self, connection: Connection, key: bytes, given: Mapping[str, Any], tick: int | str) -> None:
-        kind, coin = given["type"], given.get("coin", "")
-        time_ms = round(self.now_s * 1000)
-        level = {"px": "1.0", "sz": "1.0", "n": 1}
-        number = 0
-        if kind == "trades" and (tick == "now" or int(tick) % 3 == 0):
-            number = self.series["trades" + coin]
-            if not number:
-                return
-            first = max(1, number - 2) if tick == "now" else number  # after a subscribe, recent ones again
-            more = {"coin": coin, "side": "A", "px": "1.0", "sz": "1.0", "time": time_ms, "hash": "0x", "users": []}
-            data: Any = [{**more, "tid": tid} for tid in range(first, number + 1)]
-        elif kind == "bbo":
-            data = {"coin": coin, "time": time_ms, "bbo": [level, None]}
-            number = self.series["bbo" + coin]
-        elif kind == "l2Book" and (tick == "now" or int(tick) % (2 if given.get("fast") else 5) == 0):
-            data = {"coin": coin, "time": time_ms, "levels": [[level], []]}
-            if given.get("fast"):
-                data["fast"] = True
-        else:
-            return
-        message = orjson.dumps({"channel": kind, "data": data})
-        self.carry(connection, 1, self._arrived, connection, message, (key,), number)
+    def _trade(self, coin: str) -> list[bytes]:
+        """The trades of one block: often none for a while, sometimes more than anybody is told of again."""
+        rng = self.rng
+        if self.tick < self.quiet.get(coin, 0):
+            return []
+        dice = rng.random()
+        if dice < 0.07:
+            self.quiet[coin] = self.tick + rng.choice([5, 10, 25])
+        elif dice < 0.3:
+            return []
+        made, index, rows = self.made[coin], self.index[coin], self.rows[coin]
+        first, time_ms = len(made), self.now_ms
+        for at in range(first, first + (70 if dice > 0.985 else rng.choice([1, 1, 1, 2, 5, 12]))):
+            tid = (at + 1) * 0x9E3779B97F4A7 % (1 << 50)  # in no order, as the venue's
+            index[tid] = at
+            made.append(time_ms)
+            rows.append(_TRADE % (coin.encode(), time_ms, tid))
+        if coin == "A" and len(made) > first:
+            open_ms = time_ms - time_ms % CANDLE_MS
+            self.candles[open_ms] = self.candles.get(open_ms, 0) + len(made) - first
+            self.changed_ms[open_ms] = time_ms
+        return rows[first:]
+
+    def _present(self, given: Mapping[str, Any]) -> bytes:
+        """What a subscription begins with: the present state, of trades the last ones. Empty when there is none."""
+        kind, coin = given["type"], given.get("coin", "").encode()
+        level = b'{"px":"%d.0","sz":"1.0","n":1}' % (self.tick + 1)
+        if kind == "trades":
+            rows = self.rows[coin.decode()][-self.replayed :] if self.replayed else []
+            return _of_trades(rows) if rows else b""
+        if kind == "bbo":
+            form = b'{"channel":"bbo","data":{"coin":"%b","time":%d,"bbo":[%b,null]}}'
+            return form % (coin, self.now_ms, level)
+        if kind == "l2Book":
+            form = b'{"channel":"l2Book","data":{"coin":"%b","time":%d,"levels":[[%b],[]]%b}}'
+            return form % (coin, self.now_ms, level, b',"fast":true' if given.get("fast") else b"")
+        if kind == "candle" and self.candles:
+            return orjson.dumps({"channel": "candle", "data": _candle(*list(self.candles.items())[-1])})
+        return b""
+
+    def _publish(self, connection: Connection, key: bytes, message: bytes) -> None:
+        is_whole = not (self.garbles and self.chance(0.03))
+        if not is_whole:
+            message = message[: self.rng.randrange(len(message))]
+        more = key, self.tick + 1.0, self.now_ms, is_whole
+        self.carry(connection, 1, self._arrived_data, connection, message, *more)
 
 
 _PARSED = {canonical(fold(subscription)): fold(subscription) for subscription in CATALOGUE}
+_CANDLE = next(key for key in _PARSED if b'"candle"' in key)
+_BBOS = [key for key in _PARSED if b'"bbo"' in key]
+_BOOKS = [key for key in _PARSED if b'"l2Book"' in key]
+_TRADES = {given["coin"]: key for key, given in _PARSED.items() if given["type"] == "trades"}
+
+
+def _of_trades(rows: list[bytes]) -> bytes:
+    return b'{"channel":"trades","data":[' + b",".join(rows) + b"]}"
+
+
+def _candle(open_ms: int, n: int) -> dict[str, Any]:
+    times = {"t": open_ms, "T": open_ms + CANDLE_MS - 1, "s": "A", "i": "1m"}
+    return {**times, "o": "1.0", "c": "1.0", "h": "1.0", "l": "1.0", "v": f"{n}.0", "n": n}
 
 
 def count(times_s: deque[float], now_s: float) -> None:

@@ -82,19 +82,23 @@ cdef class Slot:
 
 
 # The rows of new trades, moved to the front; how many. -1: no memory. Not new either, and not noted, is what was never
-# seen but is older than a trade of the message that was: a replay shows again what was missed before.
+# seen but is older than a trade of the message that was, or of the same time and before it: a replay shows again what
+# was missed before.
 cdef Py_ssize_t sift(Tids* seen, char* rows, Py_ssize_t stride, Py_ssize_t total) noexcept nogil:
     cdef Py_ssize_t fresh = 0
     cdef Py_ssize_t i
     cdef TradeRow* row
     cdef int64_t newest = seen.time_ms
     cdef int64_t known_ms = NEVER_MS
+    cdef Py_ssize_t known_at = -1
     for i in range(total):
         row = <TradeRow*>(rows + i * stride)
-        if row.time <= newest and row.time > known_ms and tids_has(seen, row.tid):
+        if row.time <= newest and row.time >= known_ms and tids_has(seen, row.tid):
             known_ms = row.time
-    if seen.floor_ms != 0:
-        known_ms = max(known_ms, seen.floor_ms)
+            known_at = i
+    if seen.floor_ms != 0 and seen.floor_ms > known_ms:
+        known_ms = seen.floor_ms
+        known_at = -1
     if not tids_fit(seen, total):
         for i in range(total):
             fresh += not tids_has(seen, (<TradeRow*>(rows + i * stride)).tid)
@@ -103,7 +107,7 @@ cdef Py_ssize_t sift(Tids* seen, char* rows, Py_ssize_t stride, Py_ssize_t total
         fresh = 0
     for i in range(total):
         row = <TradeRow*>(rows + i * stride)
-        if row.time >= known_ms and tids_add(seen, row.tid, row.time):
+        if (row.time > known_ms or row.time == known_ms and i > known_at) and tids_add(seen, row.tid, row.time):
             newest = max(newest, row.time)
             if fresh != i:
                 memcpy(rows + fresh * stride, rows + i * stride, <size_t>stride)
@@ -222,7 +226,7 @@ cdef class Feed:
         trades: structured array (n,) of `hlconn.types.TRADE_DTYPE`, oldest first as the venue sent them, reused by
         the next message: copy what you keep. Each trade comes once: of those that another link brought before, or
         that the venue replays after a subscribe, rows are left out by `tid`, against the last 1,024 trades at least,
-        and so is what is older than such a row.
+        and so is what is older than such a row, or of the same time and before it.
         One callback a coin, or a tuple of them, called in order. After None, nothing is remembered.
         """
         cdef Slot slot = self._slot(coin)
