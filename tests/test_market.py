@@ -419,8 +419,29 @@ def test_a_link_behind_the_one_that_began_brings_nothing_older() -> None:
         bench.feed.on_message(trades(5), link=1)
         bench.feed.on_message(trades(4), link=0)
         bench.feed.on_message(trades(5, 6), link=0)
-        assert await waiting(stream) == [[5], [6]]
+        assert await waiting(stream) == [(0, 5, False), [5], [6]]  # link 0 was served first, and might have been dead
+
+    run(work)
+
+
+def test_a_link_that_begins_before_what_is_known_brings_all_that_follows_and_nothing_older() -> None:
+    async def work(bench: Bench) -> None:
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.feed.on_message(trades(3), link=0)
+        bench.feed.on_message(trades(4), link=0)
+        bench.up(TRADES, link=1)
+        bench.feed.on_message(trades(1), link=1)
+        bench.feed.on_message(trades(2), link=1)
+        bench.feed.on_message(trades(3, 4, 5), link=1)
+        assert await waiting(stream) == [[3], [4], [5]]
         assert bench.gaps == []
+        bench.cut(TRADES, link=0)
+        bench.cut(TRADES, link=1)
+        bench.up(TRADES, link=0)
+        bench.feed.on_message(trades(0, 6), link=0)
+        assert await waiting(stream) == [(5, 6, True), [6]]
+        assert bench.asked == []
 
     run(work)
 
@@ -612,6 +633,10 @@ def test_two_links_cut_a_hundred_times_bring_what_one_that_is_never_cut_brings(s
             alone.feed.on_message(message)
         behind = {0: list(said), 1: list(said)}  # what each link has still to bring
         cuts = 0
+        began = 0
+        while not began:  # with the link that was served first: else a beginning that it missed would be declared
+            began = len(trades_in(behind[0][0]))
+            bench.feed.on_message(behind[0].pop(0), link=0)
         while behind[0] and behind[1]:
             if cuts < 100 and len(behind[0]) < len(said) - 40 > len(behind[1]) and rng.random() < 0.1:
                 # One is cut: what was on its way is lost, and it returns at what the venue says by then.

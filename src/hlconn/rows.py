@@ -96,6 +96,7 @@ class Rows(Listeners[Any], ABC):
     def __init__(self, subscription: dict[str, Any], history: History[Any], around: Around) -> None:
         super().__init__(self._put)
         self.subscription = subscription
+        self.history = history
         self.recovery: Recovery[Any] = Recovery(str(subscription["coin"]), history)
         self._around = around
         self._up: set[int] = set()
@@ -165,12 +166,23 @@ class Rows(Listeners[Any], ABC):
         newest item before it, 0 for none.
         """
         recovery = self.recovery
+        others = self._heard - {link}
         self._was_served = True
         self._hear(link)
+        delivered_ms = last_ms if recovery.state is State.LIVE else recovery.last_ms
+        if item is not None and delivered_ms and self.history.first_ms(item) < delivered_ms:
+            # A link that is behind: it begins before the end of what is known, so that it brings all that follows.
+            known, item = True, self.history.after(item, delivered_ms)
+            self.history.ended_before(delivered_ms)
         if recovery.state is State.DOWN:
             return recovery.first(item, known)
-        if known or not (last_ms or self._was_lost):
+        if known or not (last_ms or self._was_lost or others):
             return [] if item is None else recovery.item(item)
+        if not (last_ms or self._was_lost):
+            # One that was served before this one may have missed the beginning, and no answer could tell.
+            recovery.down(f"link {link} brought the first of it, and was not the first to serve it", 0)
+            recovery.first(item, False)
+            return recovery.failed(recovery.round)
         if recovery.state is State.FILLING:
             recovery.hold_apart(item)
             return []
@@ -191,9 +203,7 @@ class Rows(Listeners[Any], ABC):
                     self.put(each)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except (
-            BaseException
-        ) as exc:  # a CancelledError of a callback's own future too: it ends the stream, not the session
+        except BaseException as exc:  # also a CancelledError of a callback's own future: it ends the stream alone
             if not guarded:
                 raise
             self._around.rows_failed(self, exc)
