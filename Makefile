@@ -44,8 +44,9 @@ lint: $(VENV)/.dev
 # compiled (the venue in a box, the state machines of the session, the limiter, documents and patches), run another process, which
 # does not see this build, or show over sockets for minutes what others show without: CI has twenty.
 NOT_CHECKED := $(addprefix --ignore tests/,sim cli examples session/test_link.py session/test_pool.py \
-	session/test_simulation.py session/test_random_sockets.py trading/test_random_sockets.py \
-	test_documents.py test_mutants.py test_key_search.py test_limits.py)
+	session/test_simulation.py session/test_random_sockets.py session/test_redundancy_sockets.py session/test_queries.py \
+	trading/test_random_sockets.py test_documents.py test_mutants.py test_key_search.py test_limits.py test_info_types.py \
+	test_fallback.py test_messages.py test_subscriptions.py)
 
 checked: $(VENV)/.dev
 	$(PIP) install -q --no-deps --no-build-isolation --upgrade --target build/checked/site \

@@ -559,7 +559,7 @@ def venue_of(seed: int, rng: Random, **more: Any) -> Venue:
 def is_put_off(venue: Venue, address: str) -> bool:
     """Something is still to come that was asked for: a request or an action that a fault holds back or that waits for
     its block, or a scheduled cancel of this account."""
-    held = ("Venue.request", "Venue.submit")
+    held = ("Venue._request", "Venue.submit")
     return (
         bool(venue._pool)
         or venue.exchange.ledger.accounts[address].cancel_at_ms is not None
