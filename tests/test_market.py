@@ -508,6 +508,77 @@ def test_the_answer_about_one_interruption_does_not_end_the_next() -> None:
     run(work)
 
 
+def test_an_answer_to_one_listener_is_not_the_next_ones() -> None:
+    async def work(bench: Bench) -> None:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        async def slow(body: dict[str, Any]) -> Any:
+            return await answer
+
+        bench.market._query = slow
+        stream = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.feed.on_message(trades(1, 2))
+        bench.cut(TRADES)
+        bench.up(TRADES)
+        await bench.fire(within_s=5.0)
+        await bench.fire()
+        stream.close()
+        later = bench.market.trades("BTC")
+        bench.up(TRADES)
+        bench.feed.on_message(trades(3, 4))
+        answer.set_result([trade(tid) for tid in range(8, 1, -1)])
+        await bench.fire()
+        for tid in range(5, 10):
+            bench.feed.on_message(trades(tid))
+        assert await waiting(later) == [[3, 4], [5], [6], [7], [8], [9]]
+        assert bench.gaps == []
+        assert bench.timers == []
+
+    run(work)
+
+
+def test_trades_of_one_block_over_two_links_come_in_the_order_of_the_answer() -> None:
+    async def work(bench: Bench) -> None:
+        def at(*pairs: tuple[int, int]) -> list[dict[str, Any]]:
+            return [{**trade(tid), "time": T0 + time_ms} for tid, time_ms in pairs]
+
+        def bring(link: int, *pairs: tuple[int, int]) -> None:
+            bench.feed.on_message(wire({"channel": "trades", "data": at(*pairs)}), link=link)
+
+        stream = bench.market.trades("BTC")
+        for link in (0, 1):
+            bench.up(TRADES, link=link)
+            bring(link, (1, 1))
+        bench.cut(TRADES, link=1)
+        bring(1, (3, 5))  # it returns, and is ahead
+        bring(0, (2, 5))
+        bench.answers["recentTrades"] = at((3, 5), (2, 5), (1, 1))
+        await bench.fire()
+        assert await waiting(stream) == [[1], (1, 5, True), [2], [3]]
+
+    run(work)
+
+
+def test_a_callback_that_ends_a_book_at_the_end_of_the_session_keeps_nobody_waiting() -> None:
+    async def work(bench: Bench) -> None:
+        def raises(gap: Gap) -> None:
+            raise ValueError("mine")
+
+        for coin in ("BTC", "ETH"):
+            bench.market.on_book(coin, lambda book: None, feeds=("slow",))
+        bench.feed.on_message(snapshot(1))
+        bench.up(SLOW)
+        bench.cut(SLOW)
+        bench.market.on_gap(raises)
+        stream = bench.market.trades("ETH")
+        bench.market.closed(hlconn.Closed("closed"))
+        assert [each async for each in stream] == []
+        assert [str(exc) for exc in bench.failures] == ["mine"]
+
+    run(work)
+
+
 def test_a_question_of_a_quiet_stream_that_failed_is_asked_again_ever_more_rarely() -> None:
     async def work(bench: Bench) -> None:
         stream = bench.market.trades("BTC")

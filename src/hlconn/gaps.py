@@ -236,6 +236,10 @@ class TradeHistory:
         items: list[Trades] = []
         holes: list[tuple[int, int]] = []
         to_ms = last_ms
+        places = {tid: place for place, tid in enumerate(filled["tid"].tolist())}
+        none = len(places)
+        # Trades of one block have one time: what the answer has of it tells their order.
+        held.sort(key=lambda rows: (self.first_ms(rows), min(places.get(tid, none) for tid in rows["tid"].tolist())))
         for rows in held:
             first_ms = self.first_ms(rows)
             found = np.isin(filled["tid"], rows["tid"])

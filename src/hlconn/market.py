@@ -351,7 +351,7 @@ class Market:
             task.cancel()
         for rows in self._rows():  # one that is cut off, or being filled, has been interrupted all the same
             rows.close()
-        for books in self._books.values():
+        for books in list(self._books.values()):  # a callback may end one
             if books.ceased is not None:
                 from_ms, reason = books.ceased
                 self._tell_gap_of(books, Gap("book", books.book.coin, from_ms, from_ms, False, reason))
@@ -523,14 +523,14 @@ class Market:
             rows.unanswered(round_)
             return
         task = asyncio.get_running_loop().create_task(
-            self._ask(self._query(question), rows, round_), name="hlconn market question"
+            self._ask(self._query, question, rows, round_), name="hlconn market question"
         )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _ask(self, answer: Awaitable[Any], rows: Rows, round_: int) -> None:
+    async def _ask(self, query: Query, question: dict[str, Any], rows: Rows, round_: int) -> None:
         try:
-            rows.answered(round_, await answer)
+            rows.answered(round_, await query(question))
         except Exception as exc:
             _log.warning("what %s missed cannot be asked: %r", rows.subscription, exc)
             rows.unanswered(round_)

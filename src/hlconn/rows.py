@@ -285,8 +285,12 @@ class Rows(Listeners[Any], ABC):
 
     def end_feed(self) -> None:
         """Nobody listens any more."""
+        self._up.clear()
         self._cancel_timers()
         self.recovery.query_wanted = False
+        self.recovery.round += (
+            1  # what is asked already is nobody's answer: the feed may serve another listener by then
+        )
 
     @abstractmethod
     def _put(self, item: Any) -> None:

@@ -619,12 +619,15 @@ def test_what_is_wanted_again_is_sent_only_when_the_venue_has_answered_that_it_e
     link.unsubscribe(0.0, BTC)
     assert link.subscribe(0.1, BTC) == []
     assert link.on_control(0.2, 1, ack(BTC)) == [], "of the one before"
-    assert link.on_control(0.2, 1, unsubscribed(BTC)) == [subscribe(BTC)]
+    down = Down(BTC, "it was unsubscribed, and is subscribed to again")
+    assert link.on_control(0.2, 1, unsubscribed(BTC)) == [down, subscribe(BTC)], (
+        "data of before may have come meanwhile"
+    )
     assert link.on_control(0.3, 1, ack(BTC)) == [Subscribed(BTC), Up(BTC)]
     link.unsubscribe(1.0, BTC)
     link.subscribe(1.0, BTC)
     link.on_timer(5.0)
-    assert link.on_timer(6.0) == [subscribe(BTC)], "its answer was lost: the venue will say if it is still on"
+    assert link.on_timer(6.0) == [down, subscribe(BTC)], "its answer was lost: the venue will say if it is still on"
 
 
 def test_what_is_wanted_no_longer_before_it_was_answered_is_unsubscribed_after_that() -> None:
@@ -704,6 +707,16 @@ def test_a_stream_that_speaks_again_after_it_was_subscribed_to_again_is_up() -> 
         assert run_to(link, n / 2 + 0.4) == []
     assert run_to(link, 12.4) == []
     assert run_to(link, 13.4)[-1] == unsubscribe(FAST), "a later silence is a new one"
+
+
+def test_a_silent_stream_that_spoke_again_just_before_the_connection_ended_is_down_once_more() -> None:
+    link, flow = flowing(FAST)
+    assert run_to(link, 3.0)[0] == Down(FAST, "silent for 3.0 s")
+    link.on_control(3.1, 1, unsubscribed(FAST))
+    link.on_control(3.2, 1, ack(FAST))
+    assert states(link) == [SubState.STALE]
+    flow.move(FAST)  # whoever reads it takes it for live from here on; the link looks a moment later
+    assert link.on_disconnected(3.3, 1, "cut")[0] == Down(FAST, "cut")
 
 
 BBO: dict[str, Any] = {"type": "bbo", "coin": "BTC"}

@@ -617,7 +617,8 @@ class Link:
     def _forget_connection(self, reason: str) -> list[Effect]:
         effects: list[Effect] = []
         for sub in self._subscriptions.values():
-            if sub.wanted and sub.held and not sub.stale:
+            # One that is stale may have spoken since it was last looked at: whoever reads it takes it for served.
+            if sub.wanted and sub.held and (not sub.stale or self._flow(sub.given) != sub.count):
                 effects.append(self._down(sub, reason))
             self._set(sub, asked="", on=False)
             sub.stale = sub.proven = sub.repairing = False
@@ -780,9 +781,7 @@ class Link:
             sub.sure = False
             return self._go_on(now_s, sub)
         if method == "unsubscribe" and sub.wanted:
-            self._set(sub, asked="", on=False)  # if it is still on, the venue says so
-            sub.repairing = False
-            return self._go_on(now_s, sub)
+            return self._off(now_s, sub)  # if it is still on, the venue says so
         limit = self._limit_met(sub) if method == "subscribe" else ""
         if limit and sub.tries >= 2 and not sub.known:
             # Silence after it is that refusal. One that was served before is another matter: the venue may still count
@@ -912,9 +911,12 @@ class Link:
         return effects
 
     def _off(self, now_s: float, sub: _Subscription) -> list[Effect]:
+        effects: list[Effect] = []
+        if sub.wanted and sub.on and not sub.stale:  # again: until the venue has taken that, nothing is served
+            effects.append(self._down(sub, "it was unsubscribed, and is subscribed to again"))
         self._set(sub, asked="", on=False)
         sub.repairing = False
-        return self._go_on(now_s, sub)
+        return effects + self._go_on(now_s, sub)
 
     def _refused(self, sub: _Subscription, text: str, *, again_s: float = float("inf")) -> list[Effect]:
         """again_s: for a limit, of which one cannot be sure; then it will be unsubscribed once nobody wants it."""
