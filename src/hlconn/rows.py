@@ -288,9 +288,7 @@ class Rows(Listeners[Any], ABC):
         self._up.clear()
         self._cancel_timers()
         self.recovery.query_wanted = False
-        self.recovery.round += (
-            1  # what is asked already is nobody's answer: the feed may serve another listener by then
-        )
+        self.recovery.round += 1  # an answer under way is nobody's: the feed may have another listener by then
 
     @abstractmethod
     def _put(self, item: Any) -> None:
