@@ -16,6 +16,13 @@ import numpy as np
 from hlconn.errors import ConfigError, DecodeError
 from hlconn.types import FEEDS, Grade, Side
 
+cdef extern from *:
+    """
+    /* In C, where the product may wrap in a build with overflow checks too. */
+    static inline unsigned long long hl_spread(unsigned long long h) { return h * 0x9E3779B97F4A7C15ULL; }
+    """
+    uint64_t hl_spread(uint64_t h) nogil
+
 cdef extern from "publish.h" nogil:
     void hl_publish(double* px, double* sz, int64_t* n, uint8_t* changed,
                     const double* xpx, const double* xsz, const int64_t* xn, Py_ssize_t count)
@@ -128,13 +135,13 @@ cdef uint64_t content_of(BookMessage* message) noexcept nogil:
     cdef Py_ssize_t i
     for row in range(SIDES):
         side = &message.side[row]
-        h = (h ^ <uint64_t>side.total) * 0x9E3779B97F4A7C15ULL
+        h = hl_spread(h ^ <uint64_t>side.total)
         for i in range(side.kept):
             memcpy(&word, side.px + i, 8)
-            h = (h ^ h >> 32 ^ word) * 0x9E3779B97F4A7C15ULL
+            h = hl_spread(h ^ h >> 32 ^ word)
             memcpy(&word, side.sz + i, 8)
-            h = (h ^ h >> 32 ^ word) * 0x9E3779B97F4A7C15ULL
-            h = (h ^ h >> 32 ^ <uint64_t>side.n[i]) * 0x9E3779B97F4A7C15ULL
+            h = hl_spread(h ^ h >> 32 ^ word)
+            h = hl_spread(h ^ h >> 32 ^ <uint64_t>side.n[i])
     return h ^ h >> 32
 
 
