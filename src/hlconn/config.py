@@ -85,7 +85,8 @@ class SessionConfig:
     silent for three periods, and for `silence_min_s`, is subscribed to again.
     sockets_per_minute, messages_per_minute, max_subscriptions: the venue's limits for one IP address, over all
     connections: give less when something else uses the same address. max_users, max_posts: accounts in subscriptions,
-    and posts without an answer, of one address; its docs say 10 users, its refusal 15, and 14 were seen to work.
+    and posts without an answer, of one address; its docs say 10 users, its refusal 15, and 14 were seen to work. Of
+    users the session keeps count, and does not hold back a subscription yet.
     query_timeout_s: one try of a query; query_tries: how often one is tried that a server could not answer, that was
     answered 429, or whose connection broke, with pauses from `query_retry_min_s` to `query_retry_max_s`, and those that
     a 429 asks for, up to `query_patience_s`. No action is ever tried again.

@@ -372,7 +372,7 @@ class Limits:
             if not future.done():
                 self._arm()
                 await future
-        except BaseException:
+        except BaseException:  # a cancellation is one: the place, or the room, goes to somebody else
             self.leave(ticket)
             raise
 

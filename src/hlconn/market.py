@@ -376,7 +376,7 @@ class Market:
         try:
             for feed in feeds:
                 self._subscribe(_book_subscription(coin, feed))
-        except BaseException:
+        except BaseException:  # whatever it was, nobody will listen
             self._leave_book(coin, books)
             raise
         return books

@@ -49,7 +49,7 @@ class VenueProcess:
             said = json.loads(line)
             self.key: str = said.pop("key")
             self.endpoints = Endpoints(**said, network=Network.LOCAL)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the process must not outlive us
             self.stop()
             raise
 
